@@ -1,0 +1,1 @@
+"""Devices, memory tiers, resources and the parameters of the designs."""

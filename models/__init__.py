@@ -1,0 +1,1 @@
+"""Networks from configuration files and the exact reference kernels."""

@@ -1,0 +1,1 @@
+"""Amaranth components, Verilog emission, netlist mapping and board projects."""

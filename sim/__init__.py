@@ -1,0 +1,1 @@
+"""Timed stream graphs, memory tiers, energy, traces and rooflines."""

@@ -1,0 +1,85 @@
+"""Write files whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from headrace.errors import InputError
+
+__all__ = ["replace_directory", "write_atomic"]
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write `data` to `path` by way of a temporary file beside it.
+
+    Parameters
+    ----------
+    path : Path
+        Final name; its parent must exist.
+    data : bytes or str
+        Content; text is stored as UTF-8.
+
+    Raises
+    ------
+    InputError
+        The folder is missing, read-only or full. `path` is as it was before.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+@contextmanager
+def replace_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; move it into place when the block succeeds.
+
+    A folder that already stands at `path` is replaced only if headrace wrote it (it holds
+    `point.toml`) or if it is empty; anything else is refused, so that a mistyped `-o` cannot
+    delete a user's files.
+
+    Parameters
+    ----------
+    path : Path
+        Final name of the folder.
+
+    Raises
+    ------
+    InputError
+        The place cannot be written, or holds something that is not ours.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"cannot write {path}: it is a file, a folder is needed")
+    if path.is_dir() and any(path.iterdir()) and not (path / "point.toml").exists():
+        raise InputError(f"cannot replace {path}: it holds files that headrace did not write")
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        os.chmod(temporary, 0o755)
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
