@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.arch.axis import Axis, Constraint
+from headrace.arch.calibration import constant
 
 __all__ = ["AXES", "CONSTRAINTS", "index_bits"]
+
+_PUBLISHED_GAP = int(constant("tellme.block_gap_cycles"))
 
 AXES = (
     Axis(
@@ -66,10 +69,10 @@ AXES = (
     ),
     Axis(
         name="block_gap_cycles",
-        default=108,
+        default=_PUBLISHED_GAP,
         low=0,
         high=1023,
-        choices=(0, 108),
+        choices=(0, _PUBLISHED_GAP),
         summary="Idle cycles of the sequencer before each row block. 0 for an engine that is "
         "sequenced in RTL; the default stands for the loop control of the published HLS "
         "release and is fitted (see the calibration table).",
@@ -160,6 +163,14 @@ AXES = (
         summary="FP16 adders of the query-key loop of the prefill attention.",
     ),
     Axis(
+        name="prefill_pv_units",
+        default=1,
+        low=1,
+        high=16,
+        choices=(1, 2, 4),
+        summary="Softmax and value units that share the lanes and heads of a key step.",
+    ),
+    Axis(
         name="prefill_order",
         default="reversed",
         choices=("forward", "reversed"),
@@ -172,6 +183,14 @@ AXES = (
         high=64,
         choices=(8, 16, 32),
         summary="FP16 lanes of the decode attention; 16 are one 256-bit vector per cycle.",
+    ),
+    Axis(
+        name="kv_ports",
+        default=1,
+        low=1,
+        high=2,
+        choices=(1, 2),
+        summary="AXI ports that stream the keys (then the values) in decode attention.",
     ),
     Axis(
         name="max_context",

@@ -10,7 +10,7 @@ from math import ceil
 from headrace.arch.point import Point
 from headrace.arch.tellme.axes import index_bits
 
-__all__ = ["EngineSizes", "NORM_BITS", "engine_sizes"]
+__all__ = ["NORM_BITS", "EngineSizes", "engine_sizes"]
 
 NORM_BITS = 16  # one FP16 norm weight rides in every beat of the published packing
 
