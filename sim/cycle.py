@@ -1,0 +1,373 @@
+"""The cycle fidelity: simulate a timed stream graph exactly.
+
+Importing this module imports numba; the compiled kernels are kept on disk.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from headrace.errors import InputError
+from headrace.sim import kernels
+from headrace.sim.graph import IntArray, StreamGraph
+
+__all__ = ["CycleResult", "Deadlock", "Regime", "simulate"]
+
+# Start and completion times are kept for every firing that is simulated: 16 bytes each.
+_MOST_FIRINGS = 2**27
+
+
+class Deadlock(InputError):
+    """The graph stops for good before its firings are done.
+
+    Attributes
+    ----------
+    fifos : tuple of (str, str)
+        Edges that hold each other up, in the order in which each waits for the next, and
+        whether the edge is ``"full"`` or ``"empty"``.
+    fired : dict of str to int
+        Firings of each node until then.
+    """
+
+    def __init__(self, graph: str, fifos: tuple[tuple[str, str], ...], fired: dict[str, int]):
+        listed = ", ".join(f"{edge!r} is {state}" for edge, state in fifos)
+        super().__init__(f"graph {graph!r} deadlocks: FIFO {listed}")
+        self.fifos = fifos
+        self.fired = fired
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The periodic regime: from `transient` on, each `iterations` take `cycles`.
+
+    Attributes
+    ----------
+    transient : int, iterations
+    iterations : int
+    cycles : int
+    """
+
+    transient: int
+    iterations: int
+    cycles: int
+
+    @property
+    def period(self) -> Fraction:
+        """Cycles per iteration."""
+        return Fraction(self.cycles, self.iterations)
+
+
+@dataclass(frozen=True)
+class CycleResult:
+    """What a simulation found.
+
+    Attributes
+    ----------
+    cycles : int
+        Until every firing has completed and every node could fire again: the largest of start +
+        initiation interval and start + latency over all firings.
+    firings : dict of str to int
+    first_start, last_start, finish : dict of str to int, cycles
+        Start of the first and last firing, and the node's own share of `cycles`. Nodes that
+        never fire have 0.
+    regime : Regime or None
+        Found and, unless the run was short, used to skip repetitions; None if there is none in
+        the run or it was not looked for.
+    starts : dict of str to int64 array, shape (firings,), or None
+        Start of every firing, if asked for.
+    """
+
+    cycles: int
+    firings: dict[str, int]
+    first_start: dict[str, int]
+    last_start: dict[str, int]
+    finish: dict[str, int]
+    regime: Regime | None
+    starts: dict[str, IntArray] | None
+
+
+def simulate(
+    graph: StreamGraph,
+    *,
+    iterations: int | None = None,
+    firings: Mapping[str, int] | None = None,
+    starts: bool = False,
+    periodic: bool = True,
+) -> CycleResult:
+    """Simulate `graph` and return its exact times.
+
+    Parameters
+    ----------
+    graph : StreamGraph
+    iterations : int, optional
+        Whole iterations to run (`StreamGraph.repetitions`); at least 1.
+    firings : mapping of node name to int, optional
+        Firings of the named nodes instead; the others fire in proportion, rounded up.
+    starts : bool
+        Also return the start of every firing.
+    periodic : bool
+        Look for the periodic regime, and skip its repetitions. The result is the same, only
+        sooner. Graphs with arrivals or service times per firing have none.
+
+    Returns
+    -------
+    CycleResult
+
+    Raises
+    ------
+    Deadlock
+        The graph stops; the FIFOs at fault are named.
+    InputError
+        Neither or both of `iterations` and `firings` are given, they are out of range, arrays
+        per firing are too short, or the run is too long and has no periodic regime.
+    """
+    q = graph.repetitions()
+    wanted = _wanted(graph, q, iterations, firings)
+    search = periodic and all(node.is_cyclic for node in graph.nodes.values())
+    return _Run(graph, q, wanted).result(search, starts)
+
+
+def _wanted(
+    graph: StreamGraph,
+    q: dict[str, int],
+    iterations: int | None,
+    firings: Mapping[str, int] | None,
+) -> dict[str, int]:
+    """Return the firings of every node."""
+    if (iterations is None) == (firings is None):
+        raise InputError(f"simulate {graph.name!r}: give either iterations or firings")
+    if iterations is not None:
+        if not 1 <= iterations <= 2**40:
+            raise InputError(f"simulate {graph.name!r}: iterations must be at least 1")
+        return {name: iterations * per for name, per in q.items()}
+    assert firings is not None
+    for name, count in firings.items():
+        if name not in q:
+            raise InputError(f"simulate {graph.name!r}: there is no node {name!r}")
+        if not 1 <= count <= 2**40:
+            raise InputError(f"simulate {graph.name!r}: firings of {name!r} must be at least 1")
+    if not firings:
+        raise InputError(f"simulate {graph.name!r}: firings names no node")
+    most = max(Fraction(count, q[name]) for name, count in firings.items())
+    return {name: firings.get(name, -int(-most * per // 1)) for name, per in q.items()}
+
+
+class _Run:
+    """The tables of one simulation."""
+
+    def __init__(self, graph: StreamGraph, q: dict[str, int], wanted: dict[str, int]) -> None:
+        self.graph = graph
+        self.names = list(graph.nodes)
+        self.edges = list(graph.edges.values())
+        self.q = np.array([q[name] for name in self.names], np.int64)
+        self.wanted = np.array([wanted[name] for name in self.names], np.int64)
+        self._pieces: list[IntArray] = []
+        self._size = 0
+        self._offsets: dict[int, int] = {}
+        self.node = np.zeros((len(self.names), kernels.NODE), np.int64)
+        self.edge = np.zeros((max(len(self.edges), 1), kernels.EDGE), np.int64)
+        self.adjacent = np.zeros(max(kernels.ADJACENT * len(self.edges), 1), np.int64)
+        self._fill_edges()
+        self._fill_nodes()
+        self.data = np.concatenate(self._pieces)
+        total = int(self.node[:, kernels.LIMIT].sum())
+        self.start = np.empty(total, np.int64)
+        self.done = np.empty(total, np.int64)
+        self.regime: Regime | None = None
+        self.skipped = 0
+        self.saved_fired = np.zeros(len(self.names), np.int64)
+        self.found_fired = np.zeros(len(self.names), np.int64)
+
+    def _put(self, array: IntArray) -> int:
+        """Return the place of `array` among the flat data, adding it if it is new."""
+        if id(array) not in self._offsets:
+            self._offsets[id(array)] = self._size
+            self._pieces.append(array)
+            self._size += array.size
+        return self._offsets[id(array)]
+
+    def _fill_edges(self) -> None:
+        at = {name: v for v, name in enumerate(self.names)}
+        for row, edge in zip(self.edge, self.edges, strict=False):
+            row[kernels.SRC], row[kernels.DST] = at[edge.src], at[edge.dst]
+            row[kernels.PRODUCE] = self._put(edge.produce)
+            row[kernels.CLAIM] = self._put(edge.claim)
+            row[kernels.CONSUME] = self._put(edge.consume)
+            row[kernels.FREE] = self._put(edge.free)
+            row[kernels.DEPTH] = -1 if edge.depth is None else edge.depth
+            row[kernels.INITIAL], row[kernels.RELEASE] = edge.initial, edge.release
+
+    def _fill_nodes(self) -> None:
+        servers: dict[str, int] = {}
+        limits = self._limits()
+        placed = times = 0
+        for v, node in enumerate(self.graph.nodes.values()):
+            row = self.node[v]
+            row[kernels.PHASES] = node.phases
+            row[kernels.II], row[kernels.LATENCY] = self._put(node.ii), self._put(node.latency)
+            row[kernels.PER_FIRING] = node.service_per_firing
+            row[kernels.ARRIVALS] = -1 if node.arrivals is None else self._put(node.arrivals)
+            row[kernels.SERVER] = -1
+            if node.server is not None:
+                row[kernels.SERVER] = servers.setdefault(node.server, len(servers))
+            row[kernels.HELD] = self._put(node.server_cycles)
+            row[kernels.PRIORITY] = node.priority
+            row[kernels.TIMES], row[kernels.LIMIT] = times, limits[v]
+            times += int(limits[v])
+            for side, begin in (("dst", kernels.IN_BEGIN), ("src", kernels.OUT_BEGIN)):
+                mine = [e for e, edge in enumerate(self.edges) if getattr(edge, side) == node.name]
+                self.adjacent[placed : placed + len(mine)] = mine
+                row[begin], row[begin + 1] = placed, placed + len(mine)
+                placed += len(mine)
+            self._require_length(v)
+        self.free_at = np.zeros(len(servers), np.int64)
+
+    def _limits(self) -> IntArray:
+        """Return the firings for which there is room: all, or those of the search."""
+        if self.wanted.sum() <= _MOST_FIRINGS:
+            return self.wanted
+        iterations = max(1, _MOST_FIRINGS // int(self.q.sum()))
+        return np.minimum(self.wanted, iterations * self.q)
+
+    def _require_length(self, v: int) -> None:
+        node, wanted = self.graph.nodes[self.names[v]], int(self.wanted[v])
+        given = {"arrivals": node.arrivals, "service": node.ii if node.service_per_firing else None}
+        for what, array in given.items():
+            if array is not None and array.size < wanted:
+                raise InputError(
+                    f"node {node.name!r} of {self.graph.name!r}: {what} has {array.size} values,"
+                    f" the run needs {wanted}"
+                )
+
+    def _lookback(self) -> int:
+        """Return how many iterations back a firing's constraints can lie."""
+        per_iteration = [
+            int(edge.produce.sum() * q // self.graph.nodes[edge.src].phases)
+            for edge in self.edges
+            for q in [int(self.q[self.names.index(edge.src)])]
+        ]
+        waiting = [max(edge.initial, edge.depth or 0) for edge in self.edges]
+        spans = zip(waiting, per_iteration, strict=True)
+        return 1 + max((-(-tokens // per) for tokens, per in spans), default=0)
+
+    def result(self, search: bool, starts: bool) -> CycleResult:
+        """Run to the end."""
+        leader = self._leader()
+        saved = np.array([0, 1, 0], np.int64)
+        saved_free_at = np.zeros_like(self.free_at)
+        tables = (self.node, self.edge, self.adjacent, self.data, self.start, self.done)
+        tail = (self.free_at, self.q, self._lookback(), leader)
+        keep = (saved, self.saved_fired, saved_free_at)
+        status = kernels.run(*tables, *tail, search, *keep)
+        if status == kernels.PERIODIC:
+            self._skip(saved, leader)
+            self._require_room()
+            status = kernels.run(*tables, *tail, False, *keep)
+        else:
+            self._require_room()
+        if status == kernels.DEADLOCK:
+            raise self._deadlock()
+        return self._collect(starts)
+
+    def _leader(self) -> int:
+        """Return the node that counts iterations: of those with a server, the least busy."""
+        asking = [v for v in range(len(self.names)) if self.node[v, kernels.SERVER] >= 0]
+        return min(asking or range(len(self.names)), key=lambda v: int(self.q[v]))
+
+    def _skip(self, saved: IntArray, leader: int) -> None:
+        """Take whole periods off the limits; all that follows is as after skipping them."""
+        count = int(saved[2] - saved[0])
+        self.found_fired = self.node[:, kernels.FIRED].copy()
+        last = int(self.node[leader, kernels.TIMES] + self.found_fired[leader]) - 1
+        cycles = int(self.start[last] - self.start[last - count * self.q[leader]])
+        self.regime = Regime(transient=int(saved[0]), iterations=count, cycles=cycles)
+        self.skipped = int(((self.wanted - self.found_fired) // (count * self.q)).min())
+        self.node[:, kernels.LIMIT] = self.wanted - self.skipped * count * self.q
+
+    def _require_room(self) -> None:
+        ends = np.append(self.node[1:, kernels.TIMES], self.start.size)
+        room = ends - self.node[:, kernels.TIMES]
+        remaining = self.node[:, kernels.LIMIT] if self.skipped else self.wanted
+        if np.any(remaining > room):
+            raise InputError(
+                f"simulate {self.graph.name!r}: {self.wanted.sum()} firings are more than"
+                f" {_MOST_FIRINGS} and no periodic regime was found; run fewer, and bound the FIFOs"
+            )
+
+    def _collect(self, starts: bool) -> CycleResult:
+        shift = 0
+        if self.regime is not None:
+            shift = self.skipped * self.regime.cycles
+        first, last, finish = {}, {}, {}
+        for v, name in enumerate(self.names):
+            base, limit = (int(self.node[v, c]) for c in (kernels.TIMES, kernels.LIMIT))
+            first[name] = int(self.start[base]) if limit else 0
+            last[name] = int(self.start[base + limit - 1]) + shift if limit else 0
+            end = int(max(self.node[v, kernels.NEXT], self.node[v, kernels.DONE]))
+            finish[name] = end + shift if limit else 0
+        return CycleResult(
+            cycles=max(finish.values()),
+            firings=dict(zip(self.names, self.wanted.tolist(), strict=True)),
+            first_start=first,
+            last_start=last,
+            finish=finish,
+            regime=self.regime,
+            starts=self._starts() if starts else None,
+        )
+
+    def _starts(self) -> dict[str, IntArray]:
+        """Return all starts, the skipped periods put back."""
+        found = {}
+        for v, name in enumerate(self.names):
+            base = int(self.node[v, kernels.TIMES])
+            kept = self.start[base : base + int(self.node[v, kernels.LIMIT])].copy()
+            if self.regime is None or self.skipped == 0:
+                found[name] = kept
+                continue
+            begin, end = int(self.saved_fired[v]), int(self.found_fired[v])
+            shifts = self.regime.cycles * np.arange(1, self.skipped + 1)
+            repeated = (kept[begin:end] + shifts[:, None]).ravel()
+            after = kept[end:] + self.skipped * self.regime.cycles
+            found[name] = np.concatenate([kept[:end], repeated, after])
+        return found
+
+    def _deadlock(self) -> Deadlock:
+        """Return the error, with the FIFOs of a cycle of waiting nodes if there is one."""
+        rows = kernels.blocked_by(
+            self.node, self.edge, self.adjacent, self.data, self.start, self.done
+        )
+        waits: dict[int, list[tuple[int, int, bool]]] = {}
+        for v, e, full in rows.tolist():
+            ahead = int(self.edge[e, kernels.DST if full else kernels.SRC])
+            waits.setdefault(v, []).append((ahead, e, bool(full)))
+        path = _cycle(waits)
+        fifos = tuple((self.edges[e].name, "full" if full else "empty") for _, e, full in path)
+        fired = dict(zip(self.names, self.node[:, kernels.FIRED].tolist(), strict=True))
+        return Deadlock(self.graph.name, fifos, fired)
+
+
+def _cycle(waits: dict[int, list[tuple[int, int, bool]]]) -> list[tuple[int, int, bool]]:
+    """Return a cycle of waiting nodes, or else a chain that ends at a node that is done."""
+    chain: list[tuple[int, int, bool]] = []
+    finished: set[int] = set()
+    for root in waits:
+        on_path, path = [root], [iter(waits[root])]
+        steps: list[tuple[int, int, bool]] = []
+        while path:
+            step = next(path[-1], None)
+            if step is None:
+                finished.add(on_path.pop())
+                path.pop()
+                chain = max(chain, steps, key=len)
+                steps = steps[:-1]
+            elif step[0] in on_path:
+                return [*steps, step][on_path.index(step[0]) :]
+            elif step[0] in waits and step[0] not in finished:
+                on_path.append(step[0])
+                path.append(iter(waits[step[0]]))
+                steps = [*steps, step]
+            elif step[0] not in waits:
+                chain = max(chain, [*steps, step], key=len)
+    return chain
