@@ -30,7 +30,7 @@ COMPLETE, DEADLOCK, PERIODIC = 0, 1, 2
 _BLOCKED = -1
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
 def _data_time(e: int, needed: int, node: IntArray, edge: IntArray, data: IntArray,
                done: IntArray) -> int:  # fmt: skip
     """Return when `needed` produced tokens of edge `e` are there, or _BLOCKED."""
@@ -45,10 +45,10 @@ def _data_time(e: int, needed: int, node: IntArray, edge: IntArray, data: IntArr
     edge[e, DATA_FIRING], edge[e, DATA_PHASE], edge[e, DATA_TOKENS] = firing, phase, tokens
     if tokens < needed:
         return _BLOCKED
-    return done[node[src, TIMES] + firing - 1]
+    return int(done[node[src, TIMES] + firing - 1])
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
 def _space_time(e: int, needed: int, node: IntArray, edge: IntArray, data: IntArray,
                 start: IntArray) -> int:  # fmt: skip
     """Return when `needed` places of edge `e` have been given back, or _BLOCKED."""
@@ -63,10 +63,10 @@ def _space_time(e: int, needed: int, node: IntArray, edge: IntArray, data: IntAr
     edge[e, SPACE_FIRING], edge[e, SPACE_PHASE], edge[e, SPACE_TOKENS] = firing, phase, tokens
     if tokens < needed:
         return _BLOCKED
-    return start[node[dst, TIMES] + firing - 1] + edge[e, RELEASE]
+    return int(start[node[dst, TIMES] + firing - 1] + edge[e, RELEASE])
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
 def _ready(v: int, node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray,
            start: IntArray, done: IntArray) -> int:  # fmt: skip
     """Return the earliest start of the next firing of `v`, its server aside, or _BLOCKED."""
@@ -92,10 +92,10 @@ def _ready(v: int, node: IntArray, edge: IntArray, adjacent: IntArray, data: Int
             if there == _BLOCKED:
                 return _BLOCKED
             time = max(time, there)
-    return time
+    return int(time)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
 def _fire(v: int, time: int, node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray,
           start: IntArray, done: IntArray) -> None:  # fmt: skip
     """Start the next firing of `v` at `time`."""
@@ -114,13 +114,13 @@ def _fire(v: int, time: int, node: IntArray, edge: IntArray, adjacent: IntArray,
     node[v, PHASE] = 0 if phase + 1 == node[v, PHASES] else phase + 1
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
 def _held(v: int, node: IntArray, data: IntArray) -> int:
     """Return for how long the next firing of `v` holds its server; 0 without one."""
     if node[v, SERVER] < 0:
         return 0
     row = node[v, FIRED] if node[v, PER_FIRING] else node[v, PHASE]
-    return data[node[v, HELD] + row]
+    return int(data[node[v, HELD] + row])
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
