@@ -1,0 +1,128 @@
+"""Closed forms of the TeLLMe machine outside its matmul engine.
+
+Plain arithmetic on numbers, so that the simulator calls these functions as they stand and the
+search compiles the same functions with numba. Section numbers refer to arXiv 2510.15926.
+"""
+
+from math import ceil
+
+__all__ = [
+    "FP16_LANES",
+    "decode_attention_cycles",
+    "finish_time",
+    "norm_cycles",
+    "prefill_step_cycles",
+    "prefill_steps",
+    "tile_groups",
+    "transfer_cycles",
+]
+
+FP16_LANES = 16
+"""FP16 values in the 256-bit vectors that all units outside the engine exchange (section 3.1)."""
+
+
+def transfer_cycles(total_bytes: int, bytes_per_cycle: float, latency: int) -> int:
+    """Cycles of one burst train: data at the sustained rate after one read latency."""
+    return ceil(total_bytes / bytes_per_cycle) + latency
+
+
+def tile_groups(groups: int, rows: int, slot_words: int, words_per_group: int, most: int) -> int:
+    """Output groups of a tile when a matrix is cut into the fewest tiles of even size.
+
+    Returns 0 if not even one group fits a slot.
+    """
+    fit = min(slot_words // (rows * words_per_group), most)
+    if fit < 1:
+        return 0
+    tiles = (groups + fit - 1) // fit
+    return (groups + tiles - 1) // tiles
+
+
+def prefill_steps(tokens: int, lanes: int, is_reversed: bool) -> int:
+    """Key steps of prefill attention over `tokens` tokens (section 3.3).
+
+    Reversed: sum over b of (N - lanes b) for the ceil(N / lanes) batches of queries; forward:
+    every batch visits all keys.
+    """
+    batches = (tokens + lanes - 1) // lanes
+    if is_reversed:
+        return batches * tokens - lanes * (batches * (batches - 1) // 2)
+    return batches * tokens
+
+
+def prefill_step_cycles(
+    heads: int,
+    head_vectors: int,
+    kv_vectors: int,
+    lanes: int,
+    adders: int,
+    pv_units: int,
+    vector_interval: float,
+    softmax_cycles: float,
+) -> int:
+    """Cycles of one key step (section 3.3): scores of all lanes and heads, then their updates.
+
+    The score loop takes one query vector of every lane per ceil(lanes x 16 / adders) cycles and
+    cannot outrun the keys, which come at one vector per `vector_interval`. The softmax and value
+    loop takes `head_vectors` + `softmax_cycles` per lane and head, shared by `pv_units`.
+    """
+    scores = max(
+        heads * head_vectors * ((lanes * FP16_LANES + adders - 1) // adders),
+        ceil(kv_vectors * vector_interval),
+    )
+    turns = (lanes * heads + pv_units - 1) // pv_units
+    updates = max(ceil(turns * (head_vectors + softmax_cycles)), ceil(kv_vectors * vector_interval))
+    return scores + updates
+
+
+def decode_attention_cycles(
+    tokens: int,
+    query_vectors: int,
+    kv_vectors: int,
+    lanes: int,
+    ports: int,
+    vector_interval: float,
+) -> int:
+    """Cycles of decode attention over `tokens` keys: a pass over K, then one over V (section 3.3)."""
+    compute = (query_vectors * FP16_LANES + lanes - 1) // lanes
+    per_token = max(float(compute), kv_vectors * vector_interval / ports)
+    return 2 * ceil(tokens * per_token)
+
+
+def norm_cycles(tokens: int, width: int) -> int:
+    """Cycles of RMS-MAX over `tokens` rows of `width` values (section 3.4).
+
+    Reading, scaling and writing form a pipeline over tokens, 16 values per cycle each.
+    """
+    vectors = (width + FP16_LANES - 1) // FP16_LANES
+    return (tokens + 2) * vectors
+
+
+def finish_time(
+    previous: int, compute: int, load: int, loader_free: int, slot_free: int, slots: int
+) -> tuple[int, int]:
+    """Advance the machine by one step of the layer schedule.
+
+    Parameters
+    ----------
+    previous : int
+        Cycle at which the step before ended.
+    compute, load : int
+        Cycles of the step itself and of the weights it needs (0: none).
+    loader_free, slot_free : int
+        Cycle from which the loader is idle, and from which the slot of this tile is empty.
+    slots : int
+        With one slot, loading and computing take turns as in the release.
+
+    Returns
+    -------
+    finish, loader_free : int
+        Cycle at which the step ends; from which the loader is idle again.
+    """
+    if load == 0:
+        return previous + compute, loader_free
+    if slots == 1:
+        loaded = previous + load
+    else:
+        loaded = max(loader_free, slot_free) + load
+    return max(previous, loaded) + compute, loaded

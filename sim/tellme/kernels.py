@@ -1,0 +1,134 @@
+"""Times of TeLLMe's units in closed form."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.arch.calibration import constant
+from headrace.arch.point import Point
+from headrace.arch.tellme.engine import engine_sizes, token_terms
+from headrace.sim.tellme.formulas import (
+    FP16_LANES,
+    decode_attention_cycles,
+    norm_cycles,
+    prefill_step_cycles,
+    prefill_steps,
+    transfer_cycles,
+)
+from headrace.sim.tellme.mapping import MemoryRates, Shape
+
+__all__ = ["ClosedForm", "Kernels", "Work"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Cycles that a unit needs once its inputs are there: fill + steady + drain + stall."""
+
+    fill: int
+    steady: int
+    drain: int = 0
+    stall: int = 0
+
+    @property
+    def cycles(self) -> int:
+        """Sum of the terms."""
+        return self.fill + self.steady + self.drain + self.stall
+
+
+class Kernels(Protocol):
+    """Times of the units of one point on one network."""
+
+    def load(self, beats: int, beat_bytes: int, rates: MemoryRates) -> int:
+        """Cycles to bring `beats` weight beats from memory."""
+        ...
+
+    def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
+        """Ternary matmul of `tokens` tokens on one resident tile."""
+        ...
+
+    def norm(self, tokens: int, width: int) -> Work:
+        """RMS-MAX of `tokens` rows of `width` values."""
+        ...
+
+    def prefill_attention(self, tokens: int) -> Work:
+        """Causal attention of `tokens` tokens among themselves."""
+        ...
+
+    def decode_attention(self, tokens: int) -> Work:
+        """Attention of one query over `tokens` keys."""
+        ...
+
+    def attention_bytes(self, tokens: int, context: int) -> int:
+        """Bytes of keys and values read from memory and written to it."""
+        ...
+
+
+class ClosedForm:
+    """The analytic fidelity of `Kernels`."""
+
+    def __init__(self, point: Point, shape: Shape, rates: MemoryRates):
+        self.point, self.shape, self.rates = point, shape, rates
+        self.sizes = engine_sizes(point)
+
+    def load(self, beats: int, beat_bytes: int, rates: MemoryRates) -> int:
+        """Cycles to bring `beats` weight beats from memory."""
+        return transfer_cycles(beats * beat_bytes, rates.weight_bytes_per_cycle, rates.latency)
+
+    def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
+        """Ternary matmul of `tokens` tokens on one resident tile."""
+        total, gaps = token_terms(self.sizes, rows, groups, tokens)
+        return engine_work(total, gaps, rows, groups, tokens, self.sizes.lookup_cycles)
+
+    def norm(self, tokens: int, width: int) -> Work:
+        """RMS-MAX of `tokens` rows of `width` values."""
+        total = norm_cycles(tokens, width)
+        steady = norm_cycles(tokens - 2, width)
+        return Work(fill=total - steady, steady=steady)
+
+    def step_cycles(self) -> int:
+        """Cycles of one key step of prefill attention."""
+        point, shape = self.point, self.shape
+        return prefill_step_cycles(
+            shape.heads,
+            shape.head_vectors,
+            shape.kv_vectors,
+            point.integer("prefill_lanes"),
+            point.integer("prefill_adders"),
+            point.integer("prefill_pv_units"),
+            self.rates.vector_interval,
+            constant("tellme.softmax_cycles"),
+        )
+
+    def key_steps(self, tokens: int) -> int:
+        """Key steps of prefill attention."""
+        is_reversed = self.point.text("prefill_order") == "reversed"
+        return prefill_steps(tokens, self.point.integer("prefill_lanes"), is_reversed)
+
+    def prefill_attention(self, tokens: int) -> Work:
+        """Causal attention of `tokens` tokens among themselves."""
+        return Work(fill=0, steady=self.key_steps(tokens) * self.step_cycles())
+
+    def decode_attention(self, tokens: int) -> Work:
+        """Attention of one query over `tokens` keys."""
+        shape = self.shape
+        cycles = decode_attention_cycles(
+            tokens,
+            shape.heads * shape.head_vectors,
+            shape.kv_vectors,
+            self.point.integer("decode_lanes"),
+            self.point.integer("kv_ports"),
+            self.rates.vector_interval,
+        )
+        return Work(fill=0, steady=cycles)
+
+    def attention_bytes(self, tokens: int, context: int) -> int:
+        """Bytes of keys and values read from memory and written to it."""
+        vector_bytes = 2 * FP16_LANES
+        reads = context + tokens if context else self.key_steps(tokens)
+        return 2 * (reads + tokens) * self.shape.kv_vectors * vector_bytes
+
+
+def engine_work(total: int, gaps: int, rows: int, groups: int, tokens: int, lookup: int) -> Work:
+    """Split the engine's cycles: lookups are steady, results drain, exposed gaps stall."""
+    steady = tokens * rows * groups * lookup
+    drain = tokens * groups
+    return Work(fill=total - steady - drain - gaps, steady=steady, drain=drain, stall=gaps)

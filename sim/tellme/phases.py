@@ -1,0 +1,190 @@
+"""The layer schedule of TeLLMe as phases with budgets (section 3.1 and the released schedule)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from headrace.arch.point import Point
+from headrace.arch.tellme.engine import engine_sizes
+from headrace.sim.budget import Phase
+from headrace.sim.tellme.formulas import FP16_LANES, finish_time
+from headrace.sim.tellme.kernels import Kernels, Work
+from headrace.sim.tellme.mapping import MemoryRates, Shape, Tile, tiles
+
+__all__ = ["STAGES", "Stage", "stage_phases"]
+
+STAGES = ("prefill", "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One pass through the network: `tokens` new tokens after `context` cached ones."""
+
+    name: str
+    tokens: int
+    context: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """One call of the schedule: the work of a unit and the tile of weights it waits for."""
+
+    name: str
+    kernel: str
+    operator: str
+    layer: int | None
+    work: Work
+    bound: str
+    macs: int = 0
+    tile: Tile | None = None
+    memory_bytes: int = 0
+
+
+def stage_phases(
+    stage: Stage, point: Point, shape: Shape, rates: MemoryRates, kernels: Kernels
+) -> list[Phase]:
+    """Return the phases of one pass in order; their cycles add up to its latency.
+
+    Parameters
+    ----------
+    stage : Stage
+        Prefill (``context = 0``) or decode (``tokens = 1``).
+    point, shape, rates : Point, Shape, MemoryRates
+        Machine, network and memory.
+    kernels : Kernels
+        Times of the units, closed form or simulated.
+
+    Raises
+    ------
+    InputError
+        A matrix does not fit the weight buffer.
+    """
+    sizes = engine_sizes(point)
+    steps = list(_steps(stage, point, shape, kernels))
+    beats = [_beats(step.tile, sizes.row_beats) if step.tile else 0 for step in steps]
+    loads = [kernels.load(n, sizes.beat_bits // 8, rates) if n else 0 for n in beats]
+    stolen = _stolen_cycles(steps, beats, point)
+    finish, loader_free = 0, 0
+    slot_free = [0] * sizes.slots
+    turn = 0
+    phases = []
+    for step, beat_count, load, steal in zip(steps, beats, loads, stolen, strict=True):
+        work = step.work
+        busy = work.cycles + steal
+        start = finish
+        finish, loader_free = finish_time(
+            start, busy, load, loader_free, slot_free[turn % sizes.slots], sizes.slots
+        )
+        if load:
+            slot_free[turn % sizes.slots] = finish
+            turn += 1
+        waited = finish - start - busy
+        weight_bytes = beat_count * sizes.beat_bits // 8
+        phases.append(
+            Phase(
+                name=step.name,
+                kernel=step.kernel,
+                operator=step.operator,
+                layer=step.layer,
+                cycles=finish - start,
+                fill=work.fill,
+                steady=work.steady,
+                drain=work.drain,
+                memory=waited,
+                stall=work.stall + steal,
+                bound="ddr" if waited > busy else step.bound,
+                bytes={"ddr": weight_bytes + step.memory_bytes},
+                macs=step.macs,
+            )
+        )
+    return phases
+
+
+def _beats(tile: Tile, row_beats: Callable[[int], int]) -> int:
+
+    return tile.load_rows * row_beats(tile.load_groups)
+
+
+def _stolen_cycles(steps: list[_Step], beats: list[int], point: Point) -> list[int]:
+    """Cycles that each step loses to beats written while it looks up.
+
+    With more than one slot the next tile is written while this one computes; a beat takes port A
+    of the banks for its write cycles, and lookups that need both ports wait (docs/engine.md).
+    """
+    sizes = engine_sizes(point)
+    stolen = [0] * len(steps)
+    if sizes.slots == 1 or sizes.words_per_group < 2:
+        return stolen
+    engine = [i for i, step in enumerate(steps) if step.tile is not None]
+    for current, following in zip(engine, engine[1:], strict=False):
+        work = steps[current].work
+        writes = beats[following] * sizes.write_cycles_per_beat
+        share = work.steady / work.cycles
+        stolen[current] = int(min(writes, work.cycles) * share)
+    return stolen
+
+
+def _steps(stage: Stage, point: Point, shape: Shape, kernels: Kernels) -> Iterator[_Step]:
+    sizes = engine_sizes(point)
+    layout = point.text("weight_layout")
+    cuts = [(linear, tiles(linear, sizes, layout, shape.hidden)) for linear in shape.linears]
+    tokens = stage.tokens
+
+    def linear(layer: int, index: int) -> Iterator[_Step]:
+        matrix, parts = cuts[index]
+        for part, tile in enumerate(parts):
+            suffix = f".{part}" if len(parts) > 1 else ""
+            outputs = min(tile.groups * sizes.copies, matrix.outputs)
+            yield _Step(
+                name=f"layers.{layer}.{matrix.name}{suffix}",
+                kernel="ternary_matmul",
+                operator=f"layers.{layer}.{matrix.name}",
+                layer=layer,
+                work=kernels.linear(tile.rows, tile.groups, tile.stride, tokens),
+                bound="lookup",
+                macs=tokens * matrix.inputs * outputs,
+                tile=tile,
+            )
+
+    def norm(layer: int | None, name: str, width: int) -> _Step:
+        operator = name if layer is None else f"layers.{layer}.{name}"
+        return _Step(
+            name=operator,
+            kernel="rms_norm",
+            operator=operator,
+            layer=layer,
+            work=kernels.norm(tokens, width),
+            bound="vector unit",
+        )
+
+    def attention(layer: int) -> _Step:
+        pairs = tokens * stage.context + tokens * (tokens + 1) // 2
+        is_prefill = stage.context == 0
+        work = (
+            kernels.prefill_attention(tokens)
+            if is_prefill
+            else kernels.decode_attention(stage.context + tokens)
+        )
+        return _Step(
+            name=f"layers.{layer}.attention",
+            kernel="prefill_attention" if is_prefill else "decode_attention",
+            operator=f"layers.{layer}.attention",
+            layer=layer,
+            work=work,
+            bound="attention",
+            macs=2 * shape.heads * shape.head_vectors * FP16_LANES * pairs,
+            memory_bytes=kernels.attention_bytes(tokens, stage.context),
+        )
+
+    for layer in range(shape.layers):
+        yield norm(layer, "input_norm", shape.hidden)
+        for index in range(3):
+            yield from linear(layer, index)
+        yield attention(layer)
+        yield norm(layer, "attention_sub_norm", shape.hidden)
+        yield from linear(layer, 3)
+        yield norm(layer, "post_attention_norm", shape.hidden)
+        yield from linear(layer, 4)
+        yield from linear(layer, 5)
+        yield norm(layer, "ffn_sub_norm", shape.intermediate)
+        yield from linear(layer, 6)
+    yield norm(None, "final_norm", shape.hidden)
