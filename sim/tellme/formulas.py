@@ -8,11 +8,12 @@ from math import ceil
 
 __all__ = [
     "FP16_LANES",
-    "decode_attention_cycles",
+    "decode_key_cycles",
     "finish_time",
     "norm_cycles",
-    "prefill_step_cycles",
+    "prefill_score_cycles",
     "prefill_steps",
+    "prefill_update_cycles",
     "tile_groups",
     "transfer_cycles",
 ]
@@ -50,43 +51,50 @@ def prefill_steps(tokens: int, lanes: int, is_reversed: bool) -> int:
     return batches * tokens
 
 
-def prefill_step_cycles(
+def prefill_score_cycles(
     heads: int,
     head_vectors: int,
     kv_vectors: int,
     lanes: int,
     adders: int,
+    vector_interval: float,
+) -> int:
+    """Cycles of the score loop of one key step (section 3.3).
+
+    It takes one query vector of every lane per ceil(lanes x 16 / adders) cycles and cannot
+    outrun the keys, which come at one vector per `vector_interval`.
+    """
+    interval = (lanes * FP16_LANES + adders - 1) // adders
+    return max(heads * head_vectors * interval, ceil(kv_vectors * vector_interval))
+
+
+def prefill_update_cycles(
+    heads: int,
+    head_vectors: int,
+    kv_vectors: int,
+    lanes: int,
     pv_units: int,
     vector_interval: float,
     softmax_cycles: float,
 ) -> int:
-    """Cycles of one key step (section 3.3): scores of all lanes and heads, then their updates.
+    """Cycles of the softmax and value loop of one key step (section 3.3).
 
-    The score loop takes one query vector of every lane per ceil(lanes x 16 / adders) cycles and
-    cannot outrun the keys, which come at one vector per `vector_interval`. The softmax and value
-    loop takes `head_vectors` + `softmax_cycles` per lane and head, shared by `pv_units`.
+    It takes `head_vectors` + `softmax_cycles` per lane and head, shared by `pv_units`, and
+    cannot outrun the values.
     """
-    scores = max(
-        heads * head_vectors * ((lanes * FP16_LANES + adders - 1) // adders),
-        ceil(kv_vectors * vector_interval),
-    )
     turns = (lanes * heads + pv_units - 1) // pv_units
-    updates = max(ceil(turns * (head_vectors + softmax_cycles)), ceil(kv_vectors * vector_interval))
-    return scores + updates
+    return max(ceil(turns * (head_vectors + softmax_cycles)), ceil(kv_vectors * vector_interval))
 
 
-def decode_attention_cycles(
-    tokens: int,
-    query_vectors: int,
-    kv_vectors: int,
-    lanes: int,
-    ports: int,
-    vector_interval: float,
-) -> int:
-    """Cycles of decode attention over `tokens` keys: a pass over K, then one over V (section 3.3)."""
+def decode_key_cycles(
+    query_vectors: int, kv_vectors: int, lanes: int, ports: int, vector_interval: float
+) -> float:
+    """Cycles per key, and again per value, of decode attention (section 3.3).
+
+    The lanes take the vectors of all heads; the ports deliver the keys (then the values).
+    """
     compute = (query_vectors * FP16_LANES + lanes - 1) // lanes
-    per_token = max(float(compute), kv_vectors * vector_interval / ports)
-    return 2 * ceil(tokens * per_token)
+    return max(float(compute), kv_vectors * vector_interval / ports)
 
 
 def norm_cycles(tokens: int, width: int) -> int:
@@ -121,8 +129,5 @@ def finish_time(
     """
     if load == 0:
         return previous + compute, loader_free
-    if slots == 1:
-        loaded = previous + load
-    else:
-        loaded = max(loader_free, slot_free) + load
+    loaded = previous + load if slots == 1 else max(loader_free, slot_free) + load
     return max(previous, loaded) + compute, loaded

@@ -1,6 +1,7 @@
 """Times of TeLLMe's units in closed form."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Protocol
 
 from headrace.arch.calibration import constant
@@ -8,10 +9,11 @@ from headrace.arch.point import Point
 from headrace.arch.tellme.engine import engine_sizes, token_terms
 from headrace.sim.tellme.formulas import (
     FP16_LANES,
-    decode_attention_cycles,
+    decode_key_cycles,
     norm_cycles,
-    prefill_step_cycles,
+    prefill_score_cycles,
     prefill_steps,
+    prefill_update_cycles,
     transfer_cycles,
 )
 from headrace.sim.tellme.mapping import MemoryRates, Shape
@@ -84,19 +86,28 @@ class ClosedForm:
         steady = norm_cycles(tokens - 2, width)
         return Work(fill=total - steady, steady=steady)
 
-    def step_cycles(self) -> int:
-        """Cycles of one key step of prefill attention."""
+    def step_cycles(self) -> tuple[int, int]:
+        """Cycles of the score loop and of the update loop of one key step."""
         point, shape = self.point, self.shape
-        return prefill_step_cycles(
+        lanes = point.integer("prefill_lanes")
+        scores = prefill_score_cycles(
             shape.heads,
             shape.head_vectors,
             shape.kv_vectors,
-            point.integer("prefill_lanes"),
+            lanes,
             point.integer("prefill_adders"),
+            self.rates.vector_interval,
+        )
+        updates = prefill_update_cycles(
+            shape.heads,
+            shape.head_vectors,
+            shape.kv_vectors,
+            lanes,
             point.integer("prefill_pv_units"),
             self.rates.vector_interval,
             constant("tellme.softmax_cycles"),
         )
+        return scores, updates
 
     def key_steps(self, tokens: int) -> int:
         """Key steps of prefill attention."""
@@ -105,20 +116,21 @@ class ClosedForm:
 
     def prefill_attention(self, tokens: int) -> Work:
         """Causal attention of `tokens` tokens among themselves."""
-        return Work(fill=0, steady=self.key_steps(tokens) * self.step_cycles())
+        return Work(fill=0, steady=self.key_steps(tokens) * sum(self.step_cycles()))
 
-    def decode_attention(self, tokens: int) -> Work:
-        """Attention of one query over `tokens` keys."""
-        shape = self.shape
-        cycles = decode_attention_cycles(
-            tokens,
-            shape.heads * shape.head_vectors,
-            shape.kv_vectors,
+    def key_cycles(self) -> float:
+        """Cycles per key, and again per value, of decode attention."""
+        return decode_key_cycles(
+            self.shape.heads * self.shape.head_vectors,
+            self.shape.kv_vectors,
             self.point.integer("decode_lanes"),
             self.point.integer("kv_ports"),
             self.rates.vector_interval,
         )
-        return Work(fill=0, steady=cycles)
+
+    def decode_attention(self, tokens: int) -> Work:
+        """Attention of one query over `tokens` keys."""
+        return Work(fill=0, steady=2 * ceil(tokens * self.key_cycles()))
 
     def attention_bytes(self, tokens: int, context: int) -> int:
         """Bytes of keys and values read from memory and written to it."""

@@ -1,5 +1,6 @@
 """The layer schedule of TeLLMe as phases with budgets (section 3.1 and the released schedule)."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ def _stolen_cycles(steps: list[_Step], beats: list[int], point: Point) -> list[i
     if sizes.slots == 1 or sizes.words_per_group < 2:
         return stolen
     engine = [i for i, step in enumerate(steps) if step.tile is not None]
-    for current, following in zip(engine, engine[1:], strict=False):
+    for current, following in itertools.pairwise(engine):
         work = steps[current].work
         writes = beats[following] * sizes.write_cycles_per_beat
         share = work.steady / work.cycles

@@ -1,0 +1,126 @@
+"""Times of TeLLMe's units by firing their timed stream graphs."""
+
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from headrace.sim.tellme.engine import token_graph
+
+from headrace.arch.point import Point
+from headrace.sim.cycle import simulate
+from headrace.sim.graph import IntArray, StreamGraph, pulse
+from headrace.sim.tellme.formulas import FP16_LANES
+from headrace.sim.tellme.kernels import ClosedForm, Work, engine_work
+from headrace.sim.tellme.mapping import MemoryRates, Shape
+
+__all__ = ["Simulated", "decode_attention_graph", "norm_graph", "prefill_attention_graph"]
+
+
+def prefill_attention_graph(scores: int, updates: int) -> StreamGraph:
+    """Build the graph of prefill attention; one iteration is a key step (section 3.3).
+
+    One set of score registers joins the two loops, so they take turns.
+    """
+    graph = StreamGraph("prefill_attention")
+    graph.add_node("scores", ii=scores, latency=scores)
+    graph.add_node("updates", ii=updates, latency=updates)
+    graph.add_edge("scores", "updates", depth=1, release=updates)
+    return graph
+
+
+def decode_attention_graph(service: IntArray) -> StreamGraph:
+    """Build the graph of decode attention over ``len(service)`` keys (section 3.3).
+
+    Parameters
+    ----------
+    service : int64 array, shape (tokens,), cycles
+        Time of each key, and again of each value; the values start after the last key.
+    """
+    tokens = len(service)
+    graph = StreamGraph("decode_attention")
+    graph.add_node("keys", service=service)
+    graph.add_node("values", phases=tokens, service=service)
+    graph.add_edge("keys", "values", consume=pulse(tokens, 0, tokens))
+    return graph
+
+
+def norm_graph(vectors: int) -> StreamGraph:
+    """Build the graph of RMS-MAX; one iteration is a row of `vectors` vectors (section 3.4).
+
+    Reading with the sum of squares, scaling with the maximum, and writing are joined by two-row
+    buffers.
+    """
+    graph = StreamGraph("rms_norm")
+    for name in ("read", "scale", "write"):
+        graph.add_node(name, ii=vectors, latency=vectors)
+    graph.add_edge("read", "scale", depth=2, release=vectors)
+    graph.add_edge("scale", "write", depth=2, release=vectors)
+    return graph
+
+
+def beat_times(beats: int, beat_bytes: int, rates: MemoryRates) -> IntArray:
+    """Return the cycle in which each weight beat has arrived, shape (beats,).
+
+    Beats come at the sustained rate, each as soon as its last byte is there.
+    """
+    ends = np.arange(1, beats + 1, dtype=np.float64) * beat_bytes / rates.weight_bytes_per_cycle
+    return rates.latency + np.ceil(ends).astype(np.int64)
+
+
+class Simulated(ClosedForm):
+    """The cycle fidelity of `Kernels`: every unit's graph is fired.
+
+    Calls that repeat over the layers are simulated once.
+    """
+
+    def __init__(self, point: Point, shape: Shape, rates: MemoryRates):
+        super().__init__(point, shape, rates)
+        self._linear = lru_cache(maxsize=None)(self._simulate_linear)
+        self._load = lru_cache(maxsize=None)(self._simulate_load)
+        self._norm = lru_cache(maxsize=None)(self._simulate_norm)
+        self._prefill = lru_cache(maxsize=None)(self._simulate_prefill)
+        self._decode = lru_cache(maxsize=None)(self._simulate_decode)
+
+    def load(self, beats: int, beat_bytes: int, rates: MemoryRates) -> int:
+        """Cycles to bring `beats` weight beats from memory."""
+        return self._load(beats, beat_bytes)
+
+    def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
+        """Ternary matmul of `tokens` tokens on one resident tile."""
+        return self._linear(rows, groups, tokens)
+
+    def norm(self, tokens: int, width: int) -> Work:
+        """RMS-MAX of `tokens` rows of `width` values."""
+        return self._norm(tokens, width)
+
+    def prefill_attention(self, tokens: int) -> Work:
+        """Causal attention of `tokens` tokens among themselves."""
+        return self._prefill(tokens)
+
+    def decode_attention(self, tokens: int) -> Work:
+        """Attention of one query over `tokens` keys."""
+        return self._decode(tokens)
+
+    def _simulate_load(self, beats: int, beat_bytes: int) -> int:
+        graph = StreamGraph("weight_load")
+        graph.add_node("beat", arrivals=beat_times(beats, beat_bytes, self.rates))
+        return simulate(graph, firings={"beat": beats}).last_start["beat"]
+
+    def _simulate_linear(self, rows: int, groups: int, tokens: int) -> Work:
+        total = simulate(token_graph(self.sizes, rows, groups), iterations=tokens).cycles
+        gaps = tokens * rows * self.sizes.block_gap if self.sizes.table_buffers == 1 else 0
+        return engine_work(total, gaps, rows, groups, tokens, self.sizes.lookup_cycles)
+
+    def _simulate_norm(self, tokens: int, width: int) -> Work:
+        vectors = ceil(width / FP16_LANES)
+        total = simulate(norm_graph(vectors), iterations=tokens).cycles
+        return Work(fill=2 * vectors, steady=total - 2 * vectors)
+
+    def _simulate_prefill(self, tokens: int) -> Work:
+        graph = prefill_attention_graph(*self.step_cycles())
+        return Work(fill=0, steady=simulate(graph, iterations=self.key_steps(tokens)).cycles)
+
+    def _simulate_decode(self, tokens: int) -> Work:
+        times = np.ceil(np.arange(tokens + 1) * self.key_cycles()).astype(np.int64)
+        graph = decode_attention_graph(np.diff(times))
+        return Work(fill=0, steady=simulate(graph, iterations=1).cycles)
