@@ -1,0 +1,129 @@
+"""The ``headrace`` command: one place for exit codes, signals and the last word on errors."""
+
+import errno
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.output import Report
+
+__all__ = ["main"]
+
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Words after ``headrace``; those of the process when left out.
+
+    Returns
+    -------
+    int
+        0 success, 1 a check that was asked for failed, 2 bad input, 130 interrupted by
+        Ctrl-C, 143 terminated.
+    """
+    started = time.perf_counter()
+    try:
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, _terminate)
+        report = _run(sys.argv[1:] if arguments is None else arguments)
+        if report is None:
+            _flush()
+            return 0
+        if isinstance(report, int):
+            if report == INTERRUPTED:
+                _complain("interrupted")
+            return report
+        return _print(report, time.perf_counter() - started)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_stdout()  # the reader has seen all it wanted, as with `| head`
+        return 0
+    except OSError as error:
+        # Files that a user names are read and written with InputError; what is left is the
+        # environment: the help on standard output, a full or read-only disk under TMPDIR.
+        _discard_stdout()
+        place = error.filename or "standard output"
+        _complain(f"cannot read or write {place}: {error.strerror or error}")
+        return BAD_INPUT
+
+
+def _print(report: "Report", seconds: float) -> int:
+    """Write the report on standard output while an error can still be reported."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    report.write(seconds)
+    _flush()
+    return report.exit_code
+
+
+def _run(arguments: list[str]) -> "Report | int | None":
+    """Run a command; bad input ends in one line on standard error and the code 2."""
+    from typer import Abort
+    from typer.exceptions import TyperException
+
+    from headrace.commands import application
+    from headrace.errors import InputError
+
+    try:
+        result: Report | int | None = application()(
+            args=arguments, prog_name="headrace", standalone_mode=False
+        )
+    except InputError as error:
+        _complain(str(error))
+        return BAD_INPUT
+    except TyperException as error:
+        _complain(error.format_message() + _hint(error))
+        return BAD_INPUT
+    except Abort:
+        raise KeyboardInterrupt from None
+    return result
+
+
+def _hint(error: Any) -> str:
+    """Point to the help of the command whose line could not be parsed."""
+    context = getattr(error, "ctx", None)
+    return f" (see {context.command_path} --help)" if context is not None else ""
+
+
+def _complain(message: str) -> None:
+    """Print one line on standard error, if there is one."""
+    line = " ".join(message.split())
+    # A message may quote the bytes of a hostile file; control characters stay out of terminals.
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"headrace: {line}\n")
+        sys.stderr.flush()
+
+
+def _flush() -> None:
+    """Write out what is buffered while an error can still be reported."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _discard_stdout() -> None:
+    """Keep the interpreter from flushing a broken standard output again as it exits."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Leave through the `finally` clauses that remove half-written files."""
+    raise SystemExit(TERMINATED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
