@@ -18,7 +18,12 @@ from headrace.models.kernels.swiglu import (
     swiglu,
     swiglu_half,
 )
-from headrace.models.kernels.ternary_matmul import METHODS, int_matmul, ternary_matmul
+from headrace.models.kernels.ternary_matmul import (
+    METHODS,
+    int_matmul,
+    lookup_matmul,
+    ternary_matmul,
+)
 from headrace.models.kernels.ternary_tables import (
     build_tables,
     group_patterns,
@@ -37,6 +42,7 @@ __all__ = [
     "exp_table",
     "group_patterns",
     "int_matmul",
+    "lookup_matmul",
     "pad_features",
     "pair_permutation",
     "prefill_attention_half",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from headrace.errors import InputError
 from headrace.models.kernels.ternary_tables import build_tables, pad_features, weight_indices
 
-__all__ = ["METHODS", "int_matmul", "ternary_matmul"]
+__all__ = ["METHODS", "int_matmul", "lookup_matmul", "ternary_matmul"]
 
 METHODS = ("naive", "half", "full")
 """TeLLMe's M1, M2 and M3 (paper, method comparison)."""
@@ -50,18 +50,56 @@ def ternary_matmul(
     _check(x, weights)
     if method not in METHODS:
         raise InputError(f"method = {method!r}; one of {', '.join(METHODS)} is needed")
-    tokens = pad_features(x.reshape(-1, x.shape[-1]), group_size, block)
-    indices = weight_indices(weights, group_size, block)
-    result = np.empty((len(tokens), len(weights)), dtype=np.int32)
+    tokens = x.reshape(-1, x.shape[-1])
     if method == "naive":
-        _select_and_add(tokens, pad_features(weights, group_size, block), result)
+        result = np.empty((len(tokens), len(weights)), dtype=np.int32)
+        padded = pad_features(weights, group_size, block)
+        weight_indices(weights, group_size, block)  # refuses weights that are not ternary
+        _select_and_add(pad_features(tokens, group_size, block), padded, result)
     else:
-        # token by token, as the engine does: one token's tables are all that exist at a time
-        for token, row in zip(tokens, result, strict=True):
-            tables = build_tables(token, group_size, half=method == "half")
-            lookup = _look_up_half if method == "half" else _look_up_full
-            lookup(tables, indices, row)
+        indices = weight_indices(weights, group_size, block)
+        result = lookup_matmul(tokens, indices, method, group_size)
     return result.reshape(*x.shape[:-1], len(weights))
+
+
+def lookup_matmul(
+    x: NDArray[np.int8], indices: NDArray[np.uint8], method: str = "full", group_size: int = 3
+) -> NDArray[np.int32]:
+    """Multiply by a matrix that is already encoded as table indices.
+
+    Parameters
+    ----------
+    x : ndarray of int8, shape (tokens, K)
+        Padded with zeros to the length of the rows of `indices`.
+    indices : ndarray of uint8, shape (N, K_padded / G)
+        From `weight_indices` with the same group size.
+    method : str
+        ``half`` or ``full``.
+    group_size : int
+        G, from 1 to 5.
+
+    Returns
+    -------
+    ndarray of int32, shape (tokens, N)
+
+    Raises
+    ------
+    InputError
+        Unknown method, shapes that do not fit, or an index beyond the table.
+    """
+    if method not in ("half", "full"):
+        raise InputError(f"method = {method!r}; half or full is needed")
+    tokens = pad_features(x, group_size, max(1, indices.shape[1]) * group_size)
+    if tokens.shape[1] != indices.shape[1] * group_size:
+        raise InputError(f"x of shape {x.shape} does not fit indices of shape {indices.shape}")
+    if indices.size and indices.max() >= 3**group_size:
+        raise InputError(f"indices: values below {3**group_size} are needed")
+    result = np.empty((len(tokens), len(indices)), dtype=np.int32)
+    lookup = _look_up_half if method == "half" else _look_up_full
+    # token by token, as the engine does: one token's tables are all that exist at a time
+    for token, row in zip(tokens, result, strict=True):
+        lookup(build_tables(token, group_size, half=method == "half"), indices, row)
+    return result
 
 
 def int_matmul(x: NDArray[np.int8], weights: NDArray[np.int8]) -> NDArray[np.int32]:
