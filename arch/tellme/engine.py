@@ -5,6 +5,7 @@ machine they describe.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 from headrace.arch.point import Point
@@ -12,6 +13,7 @@ from headrace.arch.tellme.axes import index_bits
 
 __all__ = ["NORM_BITS", "EngineSizes", "engine_sizes"]
 
+TREE_LEVELS_PER_STAGE = 2  # adder levels between registers
 NORM_BITS = 16  # one FP16 norm weight rides in every beat of the published packing
 
 
@@ -108,6 +110,16 @@ class EngineSizes:
         """72-bit URAM columns side by side that hold one vector."""
         return ceil(self.vector_bits / 72)
 
+    @property
+    def tree_stages(self) -> int:
+        """Registers of the adder tree, one after every second level and one after the last."""
+        return ceil((self.tables - 1).bit_length() / TREE_LEVELS_PER_STAGE)
+
+    @property
+    def pipeline_cycles(self) -> int:
+        """Cycles from the issue of a group to its accumulation, 3 + tree_stages."""
+        return 3 + self.tree_stages
+
     def row_beats(self, groups: int) -> int:
         """Beats of one row block of `groups` output groups; rows start at a new beat."""
         if self.packing == "group":
@@ -117,6 +129,23 @@ class EngineSizes:
     def row_blocks(self, inputs: int) -> int:
         """Row blocks that cover `inputs` inputs."""
         return ceil(inputs / self.block_inputs)
+
+
+def write_cycles(sizes: EngineSizes) -> tuple[int, ...]:
+    """Return the write cycles of each beat; the pattern repeats over the beats of a load.
+
+    A beat of the ``beat`` packing fills each bank ceil(V / B) times. With ``group`` packing a
+    word of all banks is written once its last bit has arrived, so that beat b of a group
+    completes floor((b + 1) beat_bits / word bits) words less those of the beats before it.
+    """
+    if sizes.packing == "beat":
+        return (ceil(sizes.vectors_per_beat / sizes.banks),)
+    word_bits = sizes.banks * sizes.vector_bits
+    done = [
+        min(sizes.words_per_group, beats * sizes.beat_bits // word_bits)
+        for beats in range(sizes.beats_per_group + 1)
+    ]
+    return tuple(after - before for before, after in pairwise(done))
 
 
 def engine_sizes(point: Point) -> EngineSizes:

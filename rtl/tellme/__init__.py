@@ -1,0 +1,1 @@
+"""TeLLMe's ternary matmul engine in Amaranth."""
