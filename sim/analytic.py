@@ -1,8 +1,8 @@
 """The analytic fidelity: the closed form of a timed stream graph.
 
 The graph is expanded into single firings of one iteration. Every constraint becomes an arc with a
-length in cycles and a distance in iterations; the maximum of length / distance over all cycles is the
-period, and longest paths to and from the cycle that attains it are the fill and the drain. All
+length in cycles and a distance in iterations; the maximum of length / distance over all cycles is
+the period, and longest paths to and from the cycle that attains it are the fill and the drain. All
 figures are exact fractions.
 """
 

@@ -368,7 +368,7 @@ def pulse(phases: int, at: int, tokens: int = 1) -> IntArray:
 
 
 def _length(values: IntLike | None) -> int:
-    return 1 if values is None or isinstance(values, int | np.integer) else len(values)
+    return 1 if values is None or np.ndim(values) == 0 else len(np.asarray(values))
 
 
 def _array(values: IntLike, what: str) -> IntArray:
