@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace.sim.budget import Phase
-
 from headrace.arch.device import Device
 from headrace.arch.point import Point
 from headrace.arch.resources import Resources
 from headrace.models.network import Network
+from headrace.sim.budget import Phase, group, total
+from headrace.sim.roofline import Roof, RooflinePoint, place
 from headrace.sim.workload import Workload
 
 __all__ = ["FIDELITIES", "Simulate", "Simulation"]
@@ -30,12 +30,37 @@ class Simulation:
     phases : mapping of str to sequence of Phase
         Phases in order, by stage (``prefill``, ``decode``); the cycles of a stage add up to its
         latency.
+    roof : Roof
+        Peak of the arithmetic and of the main memory.
+    clock_hz : int
+        Clock of the cycles in `phases`.
     """
 
     point: Point
     metrics: Mapping[str, float]
     resources: Mapping[str, Resources]
     phases: Mapping[str, Sequence[Phase]]
+    roof: Roof
+    clock_hz: int
+
+    def roofline_points(self) -> list[RooflinePoint]:
+        """Place every kernel of every stage that moves data and computes, and every stage."""
+        points = []
+        for stage, phases in self.phases.items():
+            parts = {**group(phases, "kernel"), "all": total(phases)}
+            for name, part in parts.items():
+                size = sum(part.bytes.values())
+                if part.macs and size:
+                    points.append(
+                        place(
+                            self.roof,
+                            f"{stage} {name}",
+                            flop=2 * part.macs,
+                            size=size,
+                            seconds=part.cycles / self.clock_hz,
+                        )
+                    )
+        return points
 
 
 class Simulate(Protocol):

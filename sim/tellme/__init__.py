@@ -6,10 +6,12 @@ from headrace.arch.calibration import constant
 from headrace.arch.device import Device
 from headrace.arch.point import Point
 from headrace.arch.resources import Resources
+from headrace.arch.tellme.engine import engine_sizes
 from headrace.arch.tellme.resources import resources
 from headrace.errors import InputError
 from headrace.models.network import Network
 from headrace.sim.budget import Phase
+from headrace.sim.roofline import Roof
 from headrace.sim.simulation import FIDELITIES, Simulation
 from headrace.sim.tellme.kernels import ClosedForm, Kernels
 from headrace.sim.tellme.mapping import MemoryRates, Shape, memory_rates, network_shape
@@ -69,6 +71,19 @@ def simulate(
         metrics=_metrics(point, shape, workload, phases, sum(modules.values(), Resources())),
         resources=modules,
         phases=phases,
+        roof=_roof(point, device, rates),
+        clock_hz=point.integer("clock_mhz") * 1_000_000,
+    )
+
+
+def _roof(point: Point, device: Device, rates: MemoryRates) -> Roof:
+    """Peak of the lookup array, and of the memory behind the ports."""
+    sizes = engine_sizes(point)
+    macs_per_cycle = sizes.block_inputs * sizes.copies / sizes.lookup_cycles
+    bandwidth = device.tiers[rates.tier].bandwidth_bytes_per_s
+    assert bandwidth is not None
+    return Roof(
+        f"tellme on {device.name}", 2 * macs_per_cycle * point.integer("clock_mhz") * 1e6, bandwidth
     )
 
 
@@ -128,7 +143,7 @@ def _metrics(
         "prefill_attention_s": attention.cycles / hertz,
         "lm_head_s": head,
         "weight_bytes": float(
-            sum(p.bytes["ddr"] for p in phases["decode"] if p.kernel == "ternary_matmul")
+            _bytes([p for p in phases["decode"] if p.kernel == "ternary_matmul"])
         ),
         "power_w": max(prefill_power, decode_power),
         "prefill_power_w": prefill_power,

@@ -9,6 +9,7 @@ from headrace.sim.tellme.engine import token_graph
 from headrace.arch.point import Point
 from headrace.sim.cycle import simulate
 from headrace.sim.graph import IntArray, StreamGraph, pulse
+from headrace.sim.memory import beat_arrivals
 from headrace.sim.tellme.formulas import FP16_LANES
 from headrace.sim.tellme.kernels import ClosedForm, Work, engine_work
 from headrace.sim.tellme.mapping import MemoryRates, Shape
@@ -58,15 +59,6 @@ def norm_graph(vectors: int) -> StreamGraph:
     return graph
 
 
-def beat_times(beats: int, beat_bytes: int, rates: MemoryRates) -> IntArray:
-    """Return the cycle in which each weight beat has arrived, shape (beats,).
-
-    Beats come at the sustained rate, each as soon as its last byte is there.
-    """
-    ends = np.arange(1, beats + 1, dtype=np.float64) * beat_bytes / rates.weight_bytes_per_cycle
-    return rates.latency + np.ceil(ends).astype(np.int64)
-
-
 class Simulated(ClosedForm):
     """The cycle fidelity of `Kernels`: every unit's graph is fired.
 
@@ -81,9 +73,9 @@ class Simulated(ClosedForm):
         self._prefill = lru_cache(maxsize=None)(self._simulate_prefill)
         self._decode = lru_cache(maxsize=None)(self._simulate_decode)
 
-    def load(self, beats: int, beat_bytes: int, rates: MemoryRates) -> int:
-        """Cycles to bring `beats` weight beats from memory."""
-        return self._load(beats, beat_bytes)
+    def load(self, size: int) -> int:
+        """Cycles to bring `size` bytes of weights from memory."""
+        return self._load(size)
 
     def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""
@@ -101,10 +93,10 @@ class Simulated(ClosedForm):
         """Attention of one query over `tokens` keys."""
         return self._decode(tokens)
 
-    def _simulate_load(self, beats: int, beat_bytes: int) -> int:
-        graph = StreamGraph("weight_load")
-        graph.add_node("beat", arrivals=beat_times(beats, beat_bytes, self.rates))
-        return simulate(graph, firings={"beat": beats}).last_start["beat"]
+    def _simulate_load(self, size: int) -> int:
+        port, ports = self.rates.port, self.rates.ports
+        beats = ceil(size / (port.bytes_per_beat * ports))
+        return int(beat_arrivals(port, beats, ports=ports)[-1]) + 1
 
     def _simulate_linear(self, rows: int, groups: int, tokens: int) -> Work:
         total = simulate(token_graph(self.sizes, rows, groups), iterations=tokens).cycles

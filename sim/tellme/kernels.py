@@ -39,8 +39,8 @@ class Work:
 class Kernels(Protocol):
     """Times of the units of one point on one network."""
 
-    def load(self, beats: int, beat_bytes: int, rates: MemoryRates) -> int:
-        """Cycles to bring `beats` weight beats from memory."""
+    def load(self, size: int) -> int:
+        """Cycles to bring `size` bytes of weights from memory."""
         ...
 
     def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
@@ -71,9 +71,11 @@ class ClosedForm:
         self.point, self.shape, self.rates = point, shape, rates
         self.sizes = engine_sizes(point)
 
-    def load(self, beats: int, beat_bytes: int, rates: MemoryRates) -> int:
-        """Cycles to bring `beats` weight beats from memory."""
-        return transfer_cycles(beats * beat_bytes, rates.weight_bytes_per_cycle, rates.latency)
+    def load(self, size: int) -> int:
+        """Cycles to bring `size` bytes of weights from memory."""
+        rates = self.rates
+        latency = rates.port.read_latency_cycles
+        return transfer_cycles(size, rates.weight_bytes_per_cycle, latency)
 
     def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""

@@ -9,6 +9,7 @@ from headrace.arch.point import Point
 from headrace.arch.tellme.engine import EngineSizes
 from headrace.errors import InputError
 from headrace.models.network import Network
+from headrace.sim.memory import MemoryPort
 from headrace.sim.tellme.formulas import FP16_LANES, tile_groups
 
 __all__ = ["Linear", "MemoryRates", "Shape", "Tile", "memory_rates", "network_shape", "tiles"]
@@ -69,13 +70,23 @@ class Tile:
 class MemoryRates:
     """Sustained rates at the kernel's clock.
 
-    `weight_bytes_per_cycle` over all weight ports; `vector_interval` cycles between 256-bit
-    vectors on one port; `latency` cycles before the first beat of a transfer.
+    Parameters
+    ----------
+    port : MemoryPort
+        One port of the device; `ports` of them stream weights.
+    weight_bytes_per_cycle : float
+        All weight ports together.
+    vector_interval : float, cycles
+        Between 256-bit vectors on one port.
+    tier : str
+        Memory tier behind the ports.
     """
 
+    port: MemoryPort
+    ports: int
     weight_bytes_per_cycle: float
     vector_interval: float
-    latency: int
+    tier: str
 
 
 _ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
@@ -187,11 +198,19 @@ def memory_rates(point: Point, device: Device) -> MemoryRates:
         raise InputError(f"weight_ports = {ports} is not allowed: {link.name} has {link.count}")
     assert link.width_bits is not None
     assert tier.bandwidth_bytes_per_s is not None
-    efficiency = constant("tellme.ddr_efficiency")
-    port_bytes = min(point.integer("port_bits"), link.width_bits) // 8
-    tier_bytes = tier.bandwidth_bytes_per_s / (point.integer("clock_mhz") * 1e6)
+    clock_hz = point.integer("clock_mhz") * 1_000_000
+    port = MemoryPort(
+        bytes_per_beat=min(point.integer("port_bits"), link.width_bits) // 8,
+        clock_hz=clock_hz,
+        read_latency_cycles=int(constant("tellme.read_latency_cycles")),
+        efficiency=constant("tellme.ddr_efficiency"),
+        tier_bytes_per_s=tier.bandwidth_bytes_per_s,
+    )
+    per_cycle = port.bytes_per_beat * port.beats_per_cycle(ports) * ports
     return MemoryRates(
-        weight_bytes_per_cycle=min(ports * port_bytes, tier_bytes) * efficiency,
-        vector_interval=2 * FP16_LANES / (min(link.width_bits // 8, tier_bytes) * efficiency),
-        latency=int(constant("tellme.read_latency_cycles")),
+        port=port,
+        ports=ports,
+        weight_bytes_per_cycle=float(per_cycle),
+        vector_interval=float(2 * FP16_LANES / (port.bytes_per_beat * port.beats_per_cycle())),
+        tier=tier.name,
     )

@@ -62,13 +62,14 @@ def stage_phases(
     sizes = engine_sizes(point)
     steps = list(_steps(stage, point, shape, kernels))
     beats = [_beats(step.tile, sizes.row_beats) if step.tile else 0 for step in steps]
-    loads = [kernels.load(n, sizes.beat_bits // 8, rates) if n else 0 for n in beats]
+    weight_bytes = [n * sizes.beat_bits // 8 for n in beats]
+    loads = [kernels.load(n) if n else 0 for n in weight_bytes]
     stolen = _stolen_cycles(steps, beats, point)
     finish, loader_free = 0, 0
     slot_free = [0] * sizes.slots
     turn = 0
     phases = []
-    for step, beat_count, load, steal in zip(steps, beats, loads, stolen, strict=True):
+    for step, size, load, steal in zip(steps, weight_bytes, loads, stolen, strict=True):
         work = step.work
         busy = work.cycles + steal
         start = finish
@@ -79,7 +80,6 @@ def stage_phases(
             slot_free[turn % sizes.slots] = finish
             turn += 1
         waited = finish - start - busy
-        weight_bytes = beat_count * sizes.beat_bits // 8
         phases.append(
             Phase(
                 name=step.name,
@@ -92,8 +92,8 @@ def stage_phases(
                 drain=work.drain,
                 memory=waited,
                 stall=work.stall + steal,
-                bound="ddr" if waited > busy else step.bound,
-                bytes={"ddr": weight_bytes + step.memory_bytes},
+                bound=rates.tier if waited > busy else step.bound,
+                bytes={rates.tier: size + step.memory_bytes},
                 macs=step.macs,
             )
         )
