@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-SOURCES := $(shell find src arch models sim rtl hls search -type f \
-	-not -path '*/__pycache__/*' -not -path '*.egg-info/*' 2>/dev/null)
+# Folders count as sources too: their time tells that a file is gone.
+SOURCES := $(shell find src/headrace arch models sim rtl hls search -not -path '*/__pycache__*')
 
-.PHONY: setup develop lint test test-all demo bench clean
+.PHONY: setup system develop lint test test-all demo bench clean
 
 # A second run finds all stamps newer than what they stand for and does nothing.
 setup: $(STAMPS)/wheel system
@@ -36,7 +36,6 @@ $(STAMPS)/wheel: $(STAMPS)/dependencies $(SOURCES)
 	rm -rf build
 	@touch $@
 
-.PHONY: system
 system:
 	@tools/system-packages
 

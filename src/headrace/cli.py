@@ -1,12 +1,15 @@
 """The ``headrace`` command: one place for exit codes, signals and the last word on errors."""
 
 import errno
+import io
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from headrace.errors import InputError
 
 if TYPE_CHECKING:
     from headrace.output import Report
@@ -32,8 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     """
     started = time.perf_counter()
     try:
-        with suppress(ValueError):  # not in the main thread
+        if arguments is None:  # as a process of its own, not called from Python
             signal.signal(signal.SIGTERM, _terminate)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a name may not fit the terminal's encoding
         report = _run(sys.argv[1:] if arguments is None else arguments)
         if report is None:
             _flush()
@@ -43,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
                 _complain("interrupted")
             return report
         return _print(report, time.perf_counter() - started)
+    except InputError as error:
+        _complain(str(error))
+        return BAD_INPUT
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
@@ -68,20 +77,16 @@ def _print(report: "Report", seconds: float) -> int:
 
 
 def _run(arguments: list[str]) -> "Report | int | None":
-    """Run a command; bad input ends in one line on standard error and the code 2."""
+    """Run a command; a line that cannot be parsed ends in one line on standard error."""
     from typer import Abort
     from typer.exceptions import TyperException
 
     from headrace.commands import application
-    from headrace.errors import InputError
 
     try:
         result: Report | int | None = application()(
             args=arguments, prog_name="headrace", standalone_mode=False
         )
-    except InputError as error:
-        _complain(str(error))
-        return BAD_INPUT
     except TyperException as error:
         _complain(error.format_message() + _hint(error))
         return BAD_INPUT

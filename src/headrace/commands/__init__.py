@@ -9,12 +9,14 @@ import typer
 from headrace.commands.designs import designs
 from headrace.commands.devices import devices
 from headrace.commands.models import models
+from headrace.commands.roofline import roofline
+from headrace.commands.run import run
 from headrace.commands.simulate import simulate
 from headrace.errors import InputError
 
 __all__ = ["application"]
 
-_COMMANDS = (devices, models, designs, simulate)
+_COMMANDS = (devices, models, designs, run, simulate, roofline)
 
 
 def application() -> typer.Typer:

@@ -26,9 +26,9 @@ __all__ = [
     "PromptOption",
     "SeedOption",
     "SetOption",
+    "clock_hz",
     "design_and_point",
     "device_and_network",
-    "face",
     "parse_overrides",
 ]
 
@@ -125,6 +125,6 @@ def device_and_network(design: "Design", device: str, network: str) -> tuple["De
     )
 
 
-def face(design: "Design", layer: str) -> Any:
-    """Return the face of `design` in `layer`."""
-    return design.face(layer)
+def clock_hz(point: "Point") -> float:
+    """Return the clock of a point; ``clock_mhz`` is an axis of every design."""
+    return float(point["clock_mhz"]) * 1e6

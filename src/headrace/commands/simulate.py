@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.commands import options as o
+from headrace.commands.options import clock_hz
 from headrace.errors import InputError
 from headrace.output import Report, table
 
@@ -73,10 +74,12 @@ def _draw(
 ) -> list[str]:
     """Write the trace and the picture that were asked for; return their names."""
     if trace is not None:
-        from headrace.sim.trace import save_phase_trace
+        from headrace.sim.trace import Trace
 
-        clock_hz = float(point["clock_mhz"]) * 1e6
-        save_phase_trace(outcome.phases, clock_hz, trace)
+        events = Trace(clock_hz(point))
+        for stage, phases in outcome.phases.items():
+            events.add_phases(phases, process=stage)
+        events.write(trace)
     if plot is not None:
         from headrace.sim.budget import group, plot_budget
 
