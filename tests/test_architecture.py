@@ -24,20 +24,20 @@ BELOW = {
 }
 HEAVY = ("numpy", "numba", "networkx", "matplotlib", "amaranth", "rich", "tokenizers", "scipy")
 COMMANDS = tuple(
-    "devices models designs run simulate explore emit verify reproduce roofline demo".split()
+    [
+        "devices",
+        "models",
+        "designs",
+        "run",
+        "simulate",
+        "explore",
+        "emit",
+        "verify",
+        "reproduce",
+        "roofline",
+        "demo",
+    ]
 )
-    "devices",
-    "models",
-    "designs",
-    "run",
-    "simulate",
-    "explore",
-    "emit",
-    "verify",
-    "reproduce",
-    "roofline",
-    "demo",
-]
 
 
 def _python_files(folder: Path) -> list[Path]:

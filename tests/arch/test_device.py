@@ -24,20 +24,20 @@ def test_resources_of_the_parts(name):
 
 def test_every_name_in_use_is_there():
     needed = set(
-        "kv260 zcu102 u280 agx-orin a100 vrex8 vrex48 sn40l sn40l-node dgx-a100 dgx-h100".split()
+        [
+            "kv260",
+            "zcu102",
+            "u280",
+            "agx-orin",
+            "a100",
+            "vrex8",
+            "vrex48",
+            "sn40l",
+            "sn40l-node",
+            "dgx-a100",
+            "dgx-h100",
+        ]
     )
-        "kv260",
-        "zcu102",
-        "u280",
-        "agx-orin",
-        "a100",
-        "vrex8",
-        "vrex48",
-        "sn40l",
-        "sn40l-node",
-        "dgx-a100",
-        "dgx-h100",
-    ]
     assert set(device_names()) >= needed
 
 
