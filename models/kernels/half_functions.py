@@ -15,8 +15,8 @@ def exp_table() -> NDArray[np.float16]:
     """Return exp of every half: 65,536 halves indexed by the bits of the argument.
 
     The definition is the half nearest to the real exp(x), ties to even, so the error is at
-    most half a unit in the last place. No finite half x != 0 has exp(x) within 1e-9 (relative)
-    of the middle of two halves except where the result is 1, so float64's exp decides every
+    most half a unit in the last place. No half has exp(x) closer than 1.1e-8 (relative) to the
+    middle between two halves, so float64's exp, good to 1e-15, decides every
     entry. exp(-inf) = 0; arguments above 11.09 give infinity; NaN gives NaN.
     """
     arguments = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)

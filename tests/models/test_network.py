@@ -202,6 +202,6 @@ def test_any_replacement_is_a_network_or_one_clear_line(changes):
         network = network_from_config(VALID | changes)
     except InputError as error:
         lines = str(error).splitlines()
-        assert [line[:8] for line in lines] == ["config: "]  # noqa: PT017
+        assert [line[:8] for line in lines] == ["config: "]
     else:
         assert network.parameters > 0
