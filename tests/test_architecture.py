@@ -23,21 +23,19 @@ BELOW = {
     "search": {"sim", "rtl", "hls", "arch", "models"},
 }
 HEAVY = ("numpy", "numba", "networkx", "matplotlib", "amaranth", "rich", "tokenizers", "scipy")
-COMMANDS = tuple(
-    [
-        "devices",
-        "models",
-        "designs",
-        "run",
-        "simulate",
-        "explore",
-        "emit",
-        "verify",
-        "reproduce",
-        "roofline",
-        "demo",
-    ]
-)
+COMMANDS = [
+    "devices",
+    "models",
+    "designs",
+    "run",
+    "simulate",
+    "explore",
+    "emit",
+    "verify",
+    "reproduce",
+    "roofline",
+    "demo",
+]
 
 
 def _python_files(folder: Path) -> list[Path]:
@@ -58,7 +56,7 @@ def _imports(path: Path) -> set[str]:
 
 def _faults(layer: str, names: set[str]) -> set[str]:
     allowed = BELOW[layer] | LEAVES | {layer}
-    return {name for name in names if (name.split(".") + [""])[1] not in allowed}
+    return {name for name in names if [*name.split("."), ""][1] not in allowed}
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -204,9 +202,9 @@ def test_third_party_design_is_found(tmp_path):
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
 
     def headrace(*words):
+        code = f"{program}from headrace.cli import main; sys.exit(main())"
         return subprocess.run(
-            [sys.executable, "-c", f"{program}from headrace.cli import main; sys.exit(main())"]
-            + list(words),
+            [sys.executable, "-c", code, *words],
             capture_output=True,
             text=True,
             timeout=60,

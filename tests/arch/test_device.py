@@ -23,22 +23,20 @@ def test_resources_of_the_parts(name):
 
 
 def test_every_name_in_use_is_there():
-    needed = set(
-        [
-            "kv260",
-            "zcu102",
-            "u280",
-            "agx-orin",
-            "a100",
-            "vrex8",
-            "vrex48",
-            "sn40l",
-            "sn40l-node",
-            "dgx-a100",
-            "dgx-h100",
-        ]
-    )
-    assert set(device_names()) >= needed
+    needed = [
+        "kv260",
+        "zcu102",
+        "u280",
+        "agx-orin",
+        "a100",
+        "vrex8",
+        "vrex48",
+        "sn40l",
+        "sn40l-node",
+        "dgx-a100",
+        "dgx-h100",
+    ]
+    assert set(device_names()) >= set(needed)
 
 
 @pytest.mark.parametrize("name", device_names())

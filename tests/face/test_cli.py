@@ -157,21 +157,19 @@ _VALUES = st.one_of(
     st.text(max_size=6),
     st.lists(st.integers(), max_size=2),
 )
-_KEYS = tuple(
-    [
-        "architectures",
-        "model_type",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "vocab_size",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
-        "max_position_embeddings",
-        "rope_theta",
-    ]
-)
+_KEYS = [
+    "architectures",
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "vocab_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rope_theta",
+]
 _VALID = {
     "architectures": ["BitnetForCausalLM"],
     "model_type": "llama",
