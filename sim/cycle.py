@@ -167,14 +167,11 @@ class _Run:
         self._size = 0
         self._offsets: dict[int, int] = {}
         self.node = np.zeros((len(self.names), kernels.NODE), np.int64)
-        self.edge = np.zeros((max(len(self.edges), 1), kernels.EDGE), np.int64)
-        self.adjacent = np.zeros(max(kernels.ADJACENT * len(self.edges), 1), np.int64)
-        self._fill_edges()
         self._fill_nodes()
+        waits = [row for name in self.names for row in self._waits(name)]
+        self.wait = np.array(waits, np.int64).reshape(-1, kernels.WAIT)
         self.data = np.concatenate(self._pieces)
-        total = int(self.node[:, kernels.LIMIT].sum())
-        self.start = np.empty(total, np.int64)
-        self.done = np.empty(total, np.int64)
+        self.times = np.empty(2 * int(self.node[:, kernels.LIMIT].sum()), np.int64)
         self.regime: Regime | None = None
         self.skipped = 0
         self.saved_fired = np.zeros(len(self.names), np.int64)
@@ -188,21 +185,32 @@ class _Run:
             self._size += array.size
         return self._offsets[id(array)]
 
-    def _fill_edges(self) -> None:
-        at = {name: v for v, name in enumerate(self.names)}
-        for row, edge in zip(self.edge, self.edges, strict=False):
-            row[kernels.SRC], row[kernels.DST] = at[edge.src], at[edge.dst]
-            row[kernels.PRODUCE] = self._put(edge.produce)
-            row[kernels.CLAIM] = self._put(edge.claim)
-            row[kernels.CONSUME] = self._put(edge.consume)
-            row[kernels.FREE] = self._put(edge.free)
-            row[kernels.DEPTH] = -1 if edge.depth is None else edge.depth
-            row[kernels.INITIAL], row[kernels.RELEASE] = edge.initial, edge.release
+    def _waits(self, name: str) -> list[list[int]]:
+        """Return what a node waits for: tokens of its inputs, places of its outputs."""
+        rows = []
+        at = {other: v for v, other in enumerate(self.names)}
+        for edge in self.edges:
+            if edge.dst == name:
+                src = at[edge.src]
+                rates = [self._put(edge.consume), self._put(edge.produce)]
+                done = int(self.node[src, kernels.DONE])
+                rows.append([src, *rates, 0, done, -edge.initial, 0, 0, 0])
+            if edge.src == name and edge.depth is not None:
+                dst = at[edge.dst]
+                rates = [self._put(edge.claim), self._put(edge.free)]
+                start = int(self.node[dst, kernels.START])
+                asked = edge.initial - edge.depth
+                rows.append([dst, *rates, edge.release, start, asked, 0, 0, 0])
+        begin = int(self.node[at[name] - 1, kernels.WAITS_END]) if at[name] else 0
+        self.node[at[name], kernels.WAITS_BEGIN] = begin
+        self.node[at[name], kernels.WAITS_END] = begin + len(rows)
+        return rows
 
     def _fill_nodes(self) -> None:
         servers: dict[str, int] = {}
         limits = self._limits()
-        placed = times = 0
+        room = int(limits.sum())
+        times = 0
         for v, node in enumerate(self.graph.nodes.values()):
             row = self.node[v]
             row[kernels.PHASES] = node.phases
@@ -214,13 +222,9 @@ class _Run:
                 row[kernels.SERVER] = servers.setdefault(node.server, len(servers))
             row[kernels.HELD] = self._put(node.server_cycles)
             row[kernels.PRIORITY] = node.priority
-            row[kernels.TIMES], row[kernels.LIMIT] = times, limits[v]
+            row[kernels.START], row[kernels.DONE] = times, room + times
+            row[kernels.LIMIT] = limits[v]
             times += int(limits[v])
-            for side, begin in (("dst", kernels.IN_BEGIN), ("src", kernels.OUT_BEGIN)):
-                mine = [e for e, edge in enumerate(self.edges) if getattr(edge, side) == node.name]
-                self.adjacent[placed : placed + len(mine)] = mine
-                row[begin], row[begin + 1] = placed, placed + len(mine)
-                placed += len(mine)
             self._require_length(v)
         self.free_at = np.zeros(len(servers), np.int64)
 
@@ -257,7 +261,7 @@ class _Run:
         leader = self._leader()
         saved = np.array([0, 1, 0], np.int64)
         saved_free_at = np.zeros_like(self.free_at)
-        tables = (self.node, self.edge, self.adjacent, self.data, self.start, self.done)
+        tables = (self.node, self.wait, self.data, self.times)
         tail = (self.free_at, self.q, self._lookback(), leader)
         keep = (saved, self.saved_fired, saved_free_at)
         status = kernels.run(*tables, *tail, search, *keep)
@@ -280,15 +284,15 @@ class _Run:
         """Take whole periods off the limits; all that follows is as after skipping them."""
         count = int(saved[2] - saved[0])
         self.found_fired = self.node[:, kernels.FIRED].copy()
-        last = int(self.node[leader, kernels.TIMES] + self.found_fired[leader]) - 1
-        cycles = int(self.start[last] - self.start[last - count * self.q[leader]])
+        last = int(self.node[leader, kernels.START] + self.found_fired[leader]) - 1
+        cycles = int(self.times[last] - self.times[last - count * self.q[leader]])
         self.regime = Regime(transient=int(saved[0]), iterations=count, cycles=cycles)
         self.skipped = int(((self.wanted - self.found_fired) // (count * self.q)).min())
         self.node[:, kernels.LIMIT] = self.wanted - self.skipped * count * self.q
 
     def _require_room(self) -> None:
-        ends = np.append(self.node[1:, kernels.TIMES], self.start.size)
-        room = ends - self.node[:, kernels.TIMES]
+        ends = np.append(self.node[1:, kernels.START], self.times.size // 2)
+        room = ends - self.node[:, kernels.START]
         remaining = self.node[:, kernels.LIMIT] if self.skipped else self.wanted
         if np.any(remaining > room):
             raise InputError(
@@ -302,10 +306,10 @@ class _Run:
             shift = self.skipped * self.regime.cycles
         first, last, finish = {}, {}, {}
         for v, name in enumerate(self.names):
-            base, limit = (int(self.node[v, c]) for c in (kernels.TIMES, kernels.LIMIT))
-            first[name] = int(self.start[base]) if limit else 0
-            last[name] = int(self.start[base + limit - 1]) + shift if limit else 0
-            end = int(max(self.node[v, kernels.NEXT], self.node[v, kernels.DONE]))
+            base, limit = (int(self.node[v, c]) for c in (kernels.START, kernels.LIMIT))
+            first[name] = int(self.times[base]) if limit else 0
+            last[name] = int(self.times[base + limit - 1]) + shift if limit else 0
+            end = int(max(self.node[v, kernels.NEXT], self.node[v, kernels.NEWEST]))
             finish[name] = end + shift if limit else 0
         return CycleResult(
             cycles=max(finish.values()),
@@ -321,8 +325,8 @@ class _Run:
         """Return all starts, the skipped periods put back."""
         found = {}
         for v, name in enumerate(self.names):
-            base = int(self.node[v, kernels.TIMES])
-            kept = self.start[base : base + int(self.node[v, kernels.LIMIT])].copy()
+            base = int(self.node[v, kernels.START])
+            kept = self.times[base : base + int(self.node[v, kernels.LIMIT])].copy()
             if self.regime is None or self.skipped == 0:
                 found[name] = kept
                 continue
@@ -335,17 +339,28 @@ class _Run:
 
     def _deadlock(self) -> Deadlock:
         """Return the error, with the FIFOs of a cycle of waiting nodes if there is one."""
-        rows = kernels.blocked_by(
-            self.node, self.edge, self.adjacent, self.data, self.start, self.done
-        )
+        fired = dict(zip(self.names, self.node[:, kernels.FIRED].tolist(), strict=True))
+        at = {name: v for v, name in enumerate(self.names)}
         waits: dict[int, list[tuple[int, int, bool]]] = {}
-        for v, e, full in rows.tolist():
-            ahead = int(self.edge[e, kernels.DST if full else kernels.SRC])
-            waits.setdefault(v, []).append((ahead, e, bool(full)))
+        for e, edge in enumerate(self.edges):
+            src, dst = fired[edge.src], fired[edge.dst]
+            there = _count(edge.produce, src) + edge.initial
+            if dst < self.wanted[at[edge.dst]] and _count(edge.consume, dst + 1) > there:
+                waits.setdefault(at[edge.dst], []).append((at[edge.src], e, False))
+            if edge.depth is None or src >= self.wanted[at[edge.src]]:
+                continue
+            taken = _count(edge.claim, src + 1) + edge.initial - _count(edge.free, dst)
+            if taken > edge.depth:
+                waits.setdefault(at[edge.src], []).append((at[edge.dst], e, True))
         path = _cycle(waits)
         fifos = tuple((self.edges[e].name, "full" if full else "empty") for _, e, full in path)
-        fired = dict(zip(self.names, self.node[:, kernels.FIRED].tolist(), strict=True))
         return Deadlock(self.graph.name, fifos, fired)
+
+
+def _count(rates: IntArray, firings: int) -> int:
+    """Return the sum of the rates of the first `firings` firings."""
+    cycles, rest = divmod(firings, rates.size)
+    return cycles * int(rates.sum()) + int(rates[:rest].sum())
 
 
 def _cycle(waits: dict[int, list[tuple[int, int, bool]]]) -> list[tuple[int, int, bool]]:

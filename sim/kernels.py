@@ -1,131 +1,94 @@
 """The firing rule, compiled.
 
-One table row per node and per edge, all rates and timings in one flat array, so that a run is a
-handful of arrays. `headrace.sim.cycle` fills the tables and reads the results.
+One table row per node, and one per *wait*: an edge is two waits, of its reader for tokens and of
+its writer for places. All rates and timings are in one flat array, all results in another, so that
+a run is a handful of arrays. `headrace.sim.cycle` fills the tables and reads the results.
 """
 
 import numba
-import numpy as np
 
 from headrace.sim.graph import IntArray
 
-__all__ = ["ADJACENT", "COMPLETE", "DEADLOCK", "EDGE", "NODE", "PERIODIC", "blocked_by", "run"]
+__all__ = ["COMPLETE", "DEADLOCK", "NODE", "PERIODIC", "WAIT", "run"]
 
-# Columns of the node table.
+# Columns of the node table. START and DONE are places in the results; the last four are state.
 (
-    PHASES, II, LATENCY, PER_FIRING, ARRIVALS, SERVER, HELD, PRIORITY, TIMES, LIMIT,
-    IN_BEGIN, IN_END, OUT_BEGIN, OUT_END,
-    FIRED, PHASE, NEXT, DONE,
-) = range(18)  # fmt: skip
-NODE = 18
-# Columns of the edge table; the last six are the two walks along the other end's firings.
-(
-    SRC, DST, PRODUCE, CLAIM, CONSUME, FREE, DEPTH, INITIAL, RELEASE, CONSUMED, CLAIMED,
-    DATA_FIRING, DATA_PHASE, DATA_TOKENS, SPACE_FIRING, SPACE_PHASE, SPACE_TOKENS,
+    PHASES, II, LATENCY, PER_FIRING, ARRIVALS, SERVER, HELD, PRIORITY, START, DONE, LIMIT,
+    WAITS_BEGIN, WAITS_END,
+    FIRED, PHASE, NEXT, NEWEST,
 ) = range(17)  # fmt: skip
-EDGE = 17
-ADJACENT = 2  # each edge is listed once at its reader and once at its writer
+NODE = 17
+# Columns of the wait table. A firing needs RATE more of what firings of OTHER give by RATE_OTHER,
+# DELAY after the times at TIMES. NEEDED counts what all firings so far have asked for; GIVEN what
+# the first WALKED firings of OTHER gave.
+(
+    OTHER, RATE, RATE_OTHER, DELAY, TIMES,
+    NEEDED, GIVEN, WALKED, WALKED_PHASE,
+) = range(9)  # fmt: skip
+WAIT = 9
 
 COMPLETE, DEADLOCK, PERIODIC = 0, 1, 2
 _BLOCKED = -1
-
-
-@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
-def _data_time(e: int, needed: int, node: IntArray, edge: IntArray, data: IntArray,
-               done: IntArray) -> int:  # fmt: skip
-    """Return when `needed` produced tokens of edge `e` are there, or _BLOCKED."""
-    src = edge[e, SRC]
-    firing, phase, tokens = edge[e, DATA_FIRING], edge[e, DATA_PHASE], edge[e, DATA_TOKENS]
-    while tokens < needed and firing < node[src, FIRED]:
-        tokens += data[edge[e, PRODUCE] + phase]
-        firing += 1
-        phase += 1
-        if phase == node[src, PHASES]:
-            phase = 0
-    edge[e, DATA_FIRING], edge[e, DATA_PHASE], edge[e, DATA_TOKENS] = firing, phase, tokens
-    if tokens < needed:
-        return _BLOCKED
-    return int(done[node[src, TIMES] + firing - 1])
-
-
-@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
-def _space_time(e: int, needed: int, node: IntArray, edge: IntArray, data: IntArray,
-                start: IntArray) -> int:  # fmt: skip
-    """Return when `needed` places of edge `e` have been given back, or _BLOCKED."""
-    dst = edge[e, DST]
-    firing, phase, tokens = edge[e, SPACE_FIRING], edge[e, SPACE_PHASE], edge[e, SPACE_TOKENS]
-    while tokens < needed and firing < node[dst, FIRED]:
-        tokens += data[edge[e, FREE] + phase]
-        firing += 1
-        phase += 1
-        if phase == node[dst, PHASES]:
-            phase = 0
-    edge[e, SPACE_FIRING], edge[e, SPACE_PHASE], edge[e, SPACE_TOKENS] = firing, phase, tokens
-    if tokens < needed:
-        return _BLOCKED
-    return int(start[node[dst, TIMES] + firing - 1] + edge[e, RELEASE])
-
-
-@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
-def _ready(v: int, node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray,
-           start: IntArray, done: IntArray) -> int:  # fmt: skip
-    """Return the earliest start of the next firing of `v`, its server aside, or _BLOCKED."""
-    phase = node[v, PHASE]
-    time = node[v, NEXT]
-    if node[v, ARRIVALS] >= 0:
-        time = max(time, data[node[v, ARRIVALS] + node[v, FIRED]])
-    for i in range(node[v, IN_BEGIN], node[v, IN_END]):
-        e = adjacent[i]
-        tokens = data[edge[e, CONSUME] + phase]
-        needed = edge[e, CONSUMED] + tokens - edge[e, INITIAL]
-        if tokens > 0 and needed > 0:
-            there = _data_time(e, needed, node, edge, data, done)
-            if there == _BLOCKED:
-                return _BLOCKED
-            time = max(time, there)
-    for i in range(node[v, OUT_BEGIN], node[v, OUT_END]):
-        e = adjacent[i]
-        tokens = data[edge[e, CLAIM] + phase]
-        needed = edge[e, CLAIMED] + tokens + edge[e, INITIAL] - edge[e, DEPTH]
-        if tokens > 0 and edge[e, DEPTH] >= 0 and needed > 0:
-            there = _space_time(e, needed, node, edge, data, start)
-            if there == _BLOCKED:
-                return _BLOCKED
-            time = max(time, there)
-    return int(time)
-
-
-@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
-def _fire(v: int, time: int, node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray,
-          start: IntArray, done: IntArray) -> None:  # fmt: skip
-    """Start the next firing of `v` at `time`."""
-    k, phase = node[v, FIRED], node[v, PHASE]
-    row = k if node[v, PER_FIRING] else phase
-    # FIFOs keep order: tokens are never seen before those of an earlier firing.
-    node[v, DONE] = max(node[v, DONE], time + data[node[v, LATENCY] + row])
-    node[v, NEXT] = time + data[node[v, II] + row]
-    start[node[v, TIMES] + k] = time
-    done[node[v, TIMES] + k] = node[v, DONE]
-    for i in range(node[v, IN_BEGIN], node[v, IN_END]):
-        edge[adjacent[i], CONSUMED] += data[edge[adjacent[i], CONSUME] + phase]
-    for i in range(node[v, OUT_BEGIN], node[v, OUT_END]):
-        edge[adjacent[i], CLAIMED] += data[edge[adjacent[i], CLAIM] + phase]
-    node[v, FIRED] = k + 1
-    node[v, PHASE] = 0 if phase + 1 == node[v, PHASES] else phase + 1
-
-
-@numba.njit(cache=True, forceinline=True)  # type: ignore[untyped-decorator]
-def _held(v: int, node: IntArray, data: IntArray) -> int:
-    """Return for how long the next firing of `v` holds its server; 0 without one."""
-    if node[v, SERVER] < 0:
-        return 0
-    row = node[v, FIRED] if node[v, PER_FIRING] else node[v, PHASE]
-    return int(data[node[v, HELD] + row])
+# What to do with a node: fire it as often as it can, or only tell when it could.
+_RUN, _ASK = -1, -2
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _sweep(node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray, start: IntArray,
-           done: IntArray) -> bool:  # fmt: skip
+def _advance(v: int, at: int, node: IntArray, wait: IntArray, data: IntArray,
+             times: IntArray) -> int:  # fmt: skip
+    """Fire `v`; return when its next firing could start, its server aside, or _BLOCKED.
+
+    `at` is _RUN to fire until it blocks, is done, or asks for a server; _ASK to fire nothing; or
+    the cycle in which to fire once. All in one function, since compiled calls count references
+    of every array passed, which takes longer than the work.
+    """
+    phases, start, done = node[v, PHASES], node[v, START], node[v, DONE]
+    begin, end = node[v, WAITS_BEGIN], node[v, WAITS_END]
+    while node[v, FIRED] < node[v, LIMIT]:
+        k, phase = node[v, FIRED], node[v, PHASE]
+        row = k if node[v, PER_FIRING] else phase
+        if at == _RUN and node[v, SERVER] >= 0 and data[node[v, HELD] + row] > 0:
+            return _BLOCKED
+        time = node[v, NEXT]
+        if node[v, ARRIVALS] >= 0:
+            time = max(time, data[node[v, ARRIVALS] + k])
+        for w in range(begin, end):
+            rate = data[wait[w, RATE] + phase]
+            needed = wait[w, NEEDED] + rate
+            if rate == 0 or needed <= 0:
+                continue
+            if wait[w, GIVEN] < needed:
+                other, given = wait[w, OTHER], wait[w, GIVEN]
+                walked, walked_phase = wait[w, WALKED], wait[w, WALKED_PHASE]
+                while given < needed and walked < node[other, FIRED]:
+                    given += data[wait[w, RATE_OTHER] + walked_phase]
+                    walked += 1
+                    walked_phase += 1
+                    if walked_phase == node[other, PHASES]:
+                        walked_phase = 0
+                wait[w, GIVEN], wait[w, WALKED], wait[w, WALKED_PHASE] = given, walked, walked_phase
+                if given < needed:
+                    return _BLOCKED
+            time = max(time, times[wait[w, TIMES] + wait[w, WALKED] - 1] + wait[w, DELAY])
+        if at == _ASK:
+            return int(time)
+        time = max(time, at)
+        # FIFOs keep order: tokens are never seen before those of an earlier firing.
+        node[v, NEWEST] = max(node[v, NEWEST], time + data[node[v, LATENCY] + row])
+        node[v, NEXT] = time + data[node[v, II] + row]
+        times[start + k] = time
+        times[done + k] = node[v, NEWEST]
+        for w in range(begin, end):
+            wait[w, NEEDED] += data[wait[w, RATE] + phase]
+        node[v, FIRED] = k + 1
+        node[v, PHASE] = 0 if phase + 1 == phases else phase + 1
+        if at >= 0:
+            break
+    return _BLOCKED
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _sweep(node: IntArray, wait: IntArray, data: IntArray, times: IntArray) -> bool:
     """Fire everything that asks for no server, until nothing can; return if all is done.
 
     Start times do not depend on the order in which firings are worked out, so each node runs as
@@ -134,20 +97,17 @@ def _sweep(node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray, s
     while True:
         progress, complete = False, True
         for v in range(node.shape[0]):
-            while node[v, FIRED] < node[v, LIMIT] and _held(v, node, data) == 0:
-                time = _ready(v, node, edge, adjacent, data, start, done)
-                if time == _BLOCKED:
-                    break
-                _fire(v, time, node, edge, adjacent, data, start, done)
-                progress = True
+            before = node[v, FIRED]
+            _advance(v, _RUN, node, wait, data, times)
+            progress |= node[v, FIRED] > before
             complete &= node[v, FIRED] == node[v, LIMIT]
         if complete or not progress:
             return complete
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _grant(node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray, start: IntArray,
-           done: IntArray, free_at: IntArray) -> int:  # fmt: skip
+def _grant(node: IntArray, wait: IntArray, data: IntArray, times: IntArray,
+           free_at: IntArray) -> int:  # fmt: skip
     """Grant the request that became ready first; return its node, or -1 if there is none.
 
     Latencies and releases are not negative, so no request can still appear that is ready before
@@ -155,23 +115,25 @@ def _grant(node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray, s
     """
     chosen, chosen_time = -1, 0
     for v in range(node.shape[0]):
-        if node[v, FIRED] < node[v, LIMIT] and _held(v, node, data) > 0:
-            time = _ready(v, node, edge, adjacent, data, start, done)
-            if time == _BLOCKED:
-                continue
-            sooner = chosen < 0 or time < chosen_time
-            if sooner or (time == chosen_time and node[v, PRIORITY] < node[chosen, PRIORITY]):
-                chosen, chosen_time = v, time
+        if node[v, SERVER] < 0:
+            continue
+        time = _advance(v, _ASK, node, wait, data, times)
+        if time == _BLOCKED:
+            continue
+        sooner = chosen < 0 or time < chosen_time
+        if sooner or (time == chosen_time and node[v, PRIORITY] < node[chosen, PRIORITY]):
+            chosen, chosen_time = v, time
     if chosen >= 0:
+        row = node[chosen, FIRED] if node[chosen, PER_FIRING] else node[chosen, PHASE]
         server = node[chosen, SERVER]
         time = max(chosen_time, free_at[server])
-        free_at[server] = time + _held(chosen, node, data)
-        _fire(chosen, time, node, edge, adjacent, data, start, done)
+        free_at[server] = time + data[node[chosen, HELD] + row]
+        _advance(chosen, time, node, wait, data, times)
     return chosen
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _same_state(node: IntArray, start: IntArray, done: IntArray, free_at: IntArray, q: IntArray,
+def _same_state(node: IntArray, times: IntArray, free_at: IntArray, q: IntArray,
                 lookback: int, saved_fired: IntArray, saved_free_at: IntArray,
                 iterations: int) -> bool:  # fmt: skip
     """Tell whether all that the future depends on is the saved state, shifted in time.
@@ -185,8 +147,8 @@ def _same_state(node: IntArray, start: IntArray, done: IntArray, free_at: IntArr
     for v in range(nodes):
         if node[v, FIRED] - saved_fired[v] != iterations * q[v] or saved_fired[v] == 0:
             return False
-        last = node[v, TIMES] + node[v, FIRED] - 1
-        moved = start[last] - start[last - iterations * q[v]]
+        last = node[v, START] + node[v, FIRED] - 1
+        moved = times[last] - times[last - iterations * q[v]]
         if v > 0 and moved != shift:
             return False
         shift = moved
@@ -199,18 +161,17 @@ def _same_state(node: IntArray, start: IntArray, done: IntArray, free_at: IntArr
         return False
     for v in range(nodes):
         back = iterations * q[v]
-        base = node[v, TIMES]
-        for i in range(base + saved_fired[v] - 1, base + oldest * q[v] - 1, -1):
-            if start[i + back] - start[i] != shift or done[i + back] - done[i] != shift:
-                return False
+        for base in (node[v, START], node[v, DONE]):
+            for i in range(base + saved_fired[v] - 1, base + oldest * q[v] - 1, -1):
+                if times[i + back] - times[i] != shift:
+                    return False
     return True
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def run(node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray, start: IntArray,
-        done: IntArray, free_at: IntArray, q: IntArray, lookback: int, leader: int,
-        search: bool, saved: IntArray, saved_fired: IntArray,
-        saved_free_at: IntArray) -> int:  # fmt: skip
+def run(node: IntArray, wait: IntArray, data: IntArray, times: IntArray, free_at: IntArray,
+        q: IntArray, lookback: int, leader: int, search: bool, saved: IntArray,
+        saved_fired: IntArray, saved_free_at: IntArray) -> int:  # fmt: skip
     """Fire up to the limits in `node`; with `search`, stop where the state repeats.
 
     `saved` holds [iteration of the saved state, iterations until it is replaced, iteration
@@ -229,53 +190,25 @@ def run(node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray, star
             for v in range(node.shape[0]):
                 node[v, LIMIT] = min(limits[v], (saved[2] + 1) * q[v])
         while True:
-            if _sweep(node, edge, adjacent, data, start, done):
+            if _sweep(node, wait, data, times):
                 break
             if node[leader, FIRED] >= goal and not serverless:
                 break
-            if _grant(node, edge, adjacent, data, start, done, free_at) < 0:
+            if _grant(node, wait, data, times, free_at) < 0:
                 break
         node[:, LIMIT] = limits
         if node[leader, FIRED] < goal:
             break
         saved[2] += 1
         distance = saved[2] - saved[0]
-        if _same_state(node, start, done, free_at, q, lookback, saved_fired, saved_free_at,
+        if _same_state(node, times, free_at, q, lookback, saved_fired, saved_free_at,
                        distance):  # fmt: skip
             return PERIODIC
         if distance >= saved[1]:
             saved[0], saved[1] = saved[2], 2 * saved[1]
             saved_fired[:] = node[:, FIRED]
             saved_free_at[:] = free_at
-    while not _sweep(node, edge, adjacent, data, start, done):
-        if _grant(node, edge, adjacent, data, start, done, free_at) < 0:
+    while not _sweep(node, wait, data, times):
+        if _grant(node, wait, data, times, free_at) < 0:
             return DEADLOCK
     return COMPLETE
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def blocked_by(node: IntArray, edge: IntArray, adjacent: IntArray, data: IntArray,
-               start: IntArray, done: IntArray) -> IntArray:  # fmt: skip
-    """Return rows [node, edge, 1 if full or 0 if empty] of everything that holds a node up."""
-    rows = np.empty((adjacent.size, 3), np.int64)
-    count = 0
-    for v in range(node.shape[0]):
-        if node[v, FIRED] >= node[v, LIMIT]:
-            continue
-        phase = node[v, PHASE]
-        for i in range(node[v, IN_BEGIN], node[v, IN_END]):
-            e = adjacent[i]
-            tokens = data[edge[e, CONSUME] + phase]
-            needed = edge[e, CONSUMED] + tokens - edge[e, INITIAL]
-            if tokens > 0 and needed > 0 and _data_time(e, needed, node, edge, data, done) < 0:
-                rows[count] = np.array([v, e, 0])
-                count += 1
-        for i in range(node[v, OUT_BEGIN], node[v, OUT_END]):
-            e = adjacent[i]
-            tokens = data[edge[e, CLAIM] + phase]
-            needed = edge[e, CLAIMED] + tokens + edge[e, INITIAL] - edge[e, DEPTH]
-            bounded = tokens > 0 and edge[e, DEPTH] >= 0 and needed > 0
-            if bounded and _space_time(e, needed, node, edge, data, start) < 0:
-                rows[count] = np.array([v, e, 1])
-                count += 1
-    return rows[:count]
