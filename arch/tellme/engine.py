@@ -120,6 +120,15 @@ class EngineSizes:
         """Cycles from the issue of a group to its accumulation, 3 + tree_stages."""
         return 3 + self.tree_stages
 
+    @property
+    def front_cycles(self) -> int:
+        """Cycles of the front end per row block: gap, read and build."""
+        return self.block_gap + self.read_cycles + self.build_cycles
+
+    def drain_cycles(self, groups: int) -> int:
+        """Cycles from the last issued lookup of a token to the cycle after its last result."""
+        return self.pipeline_cycles + 1 + groups
+
     def row_beats(self, groups: int) -> int:
         """Beats of one row block of `groups` output groups; rows start at a new beat."""
         if self.packing == "group":

@@ -129,9 +129,8 @@ def _metrics(
     head = lm_head_seconds(shape)
     ttft = _cycles(phases["prefill"]) / hertz + head
     step = _cycles(phases["decode"]) / hertz + head
-    fixed = static_watts() + fabric_watts(total, point.integer("clock_mhz"))
-    prefill_power = fixed + memory_watts(_bytes(phases["prefill"]) / ttft)
-    decode_power = fixed + memory_watts((_bytes(phases["decode"]) + shape.lm_head_bytes) / step)
+    prefill_power = _watts(point, total, phases["prefill"], ttft, shape.lm_head_bytes)
+    decode_power = _watts(point, total, phases["decode"], step, shape.lm_head_bytes)
     attention = next(p for p in phases["prefill"] if p.kernel == "prefill_attention")
     later = workload.output_tokens - 1
     return {
@@ -152,6 +151,19 @@ def _metrics(
         "decode_tok_per_j": 1 / step / decode_power,
         "energy_j": ttft * prefill_power + later * step * decode_power,
     }
+
+
+def _watts(
+    point: Point, total: Resources, phases: Sequence[Phase], seconds: float, head_bytes: int
+) -> float:
+    """Average power over one pass that takes `seconds`, LM head included."""
+    clock_mhz = point.integer("clock_mhz")
+    busy = (_cycles(phases) - sum(p.memory for p in phases)) / (clock_mhz * 1e6) / seconds
+    return (
+        static_watts()
+        + fabric_watts(total, clock_mhz, busy)
+        + memory_watts((_bytes(phases) + head_bytes) / seconds)
+    )
 
 
 def _cycles(phases: Sequence[Phase]) -> int:

@@ -100,8 +100,7 @@ class Simulated(ClosedForm):
 
     def _simulate_linear(self, rows: int, groups: int, tokens: int) -> Work:
         total = simulate(token_graph(self.sizes, rows, groups), iterations=tokens).cycles
-        gaps = tokens * rows * self.sizes.block_gap if self.sizes.table_buffers == 1 else 0
-        return engine_work(total, gaps, rows, groups, tokens, self.sizes.lookup_cycles)
+        return engine_work(self.sizes, total, rows, groups, tokens)
 
     def _simulate_norm(self, tokens: int, width: int) -> Work:
         vectors = ceil(width / FP16_LANES)

@@ -9,6 +9,7 @@ from math import ceil
 __all__ = [
     "FP16_LANES",
     "decode_key_cycles",
+    "engine_cycles",
     "finish_time",
     "norm_cycles",
     "prefill_score_cycles",
@@ -25,6 +26,37 @@ FP16_LANES = 16
 def transfer_cycles(total_bytes: int, bytes_per_cycle: float, latency: int) -> int:
     """Cycles of one burst train: data at the sustained rate after one read latency."""
     return ceil(total_bytes / bytes_per_cycle) + latency
+
+
+def engine_cycles(
+    rows: int, front: int, lookup: int, drain: int, tokens: int, table_buffers: int
+) -> int:
+    """Cycles of the matmul engine from an accepted computation to its last result.
+
+    With one set of tables everything takes turns. With two, a token takes the longest cycle of
+    the engine's stream graph: the front end alone, the lookups with their drain, or (front end
+    slower than lookup, from three rows on) the front end held up across a drain.
+
+    Parameters
+    ----------
+    rows : int
+        Row blocks of the tile.
+    front : int, cycles
+        Gap, read and build of one row block.
+    lookup : int, cycles
+        Lookups of one row block.
+    drain : int, cycles
+        From the last lookup of a token to the cycle after its last result.
+    tokens, table_buffers : int
+        Tokens of the computation; sets of tables, 1 or 2.
+    """
+    if table_buffers == 1:
+        return tokens * (rows * (front + lookup) + drain)
+    period = max(rows * front, rows * lookup + drain)
+    if rows >= 3:
+        period = max(period, (rows - 2) * front + 2 * lookup + drain)
+    first = front + (rows - 1) * max(front, lookup) + lookup + drain
+    return first + (tokens - 1) * period
 
 
 def tile_groups(groups: int, rows: int, slot_words: int, words_per_group: int, most: int) -> int:

@@ -6,10 +6,11 @@ from typing import Protocol
 
 from headrace.arch.calibration import constant
 from headrace.arch.point import Point
-from headrace.arch.tellme.engine import engine_sizes, token_terms
+from headrace.arch.tellme.engine import EngineSizes, engine_sizes
 from headrace.sim.tellme.formulas import (
     FP16_LANES,
     decode_key_cycles,
+    engine_cycles,
     norm_cycles,
     prefill_score_cycles,
     prefill_steps,
@@ -79,8 +80,16 @@ class ClosedForm:
 
     def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""
-        total, gaps = token_terms(self.sizes, rows, groups, tokens)
-        return engine_work(total, gaps, rows, groups, tokens, self.sizes.lookup_cycles)
+        sizes = self.sizes
+        total = engine_cycles(
+            rows,
+            sizes.front_cycles,
+            groups * sizes.lookup_cycles,
+            sizes.drain_cycles(groups),
+            tokens,
+            sizes.table_buffers,
+        )
+        return engine_work(sizes, total, rows, groups, tokens)
 
     def norm(self, tokens: int, width: int) -> Work:
         """RMS-MAX of `tokens` rows of `width` values."""
@@ -141,8 +150,9 @@ class ClosedForm:
         return 2 * (reads + tokens) * self.shape.kv_vectors * vector_bytes
 
 
-def engine_work(total: int, gaps: int, rows: int, groups: int, tokens: int, lookup: int) -> Work:
+def engine_work(sizes: EngineSizes, total: int, rows: int, groups: int, tokens: int) -> Work:
     """Split the engine's cycles: lookups are steady, results drain, exposed gaps stall."""
-    steady = tokens * rows * groups * lookup
+    steady = tokens * rows * groups * sizes.lookup_cycles
     drain = tokens * groups
-    return Work(fill=total - steady - drain - gaps, steady=steady, drain=drain, stall=gaps)
+    stall = tokens * rows * sizes.block_gap if sizes.table_buffers == 1 else 0
+    return Work(fill=total - steady - drain - stall, steady=steady, drain=drain, stall=stall)

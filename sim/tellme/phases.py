@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from headrace.arch.point import Point
-from headrace.arch.tellme.engine import engine_sizes
+from headrace.arch.tellme.engine import EngineSizes, engine_sizes, write_cycles
 from headrace.sim.budget import Phase
 from headrace.sim.tellme.formulas import FP16_LANES, finish_time
 from headrace.sim.tellme.kernels import Kernels, Work
@@ -64,7 +64,7 @@ def stage_phases(
     beats = [_beats(step.tile, sizes.row_beats) if step.tile else 0 for step in steps]
     weight_bytes = [n * sizes.beat_bits // 8 for n in beats]
     loads = [kernels.load(n) if n else 0 for n in weight_bytes]
-    stolen = _stolen_cycles(steps, beats, point)
+    stolen = _stolen_cycles(steps, sizes)
     finish, loader_free = 0, 0
     slot_free = [0] * sizes.slots
     turn = 0
@@ -105,20 +105,27 @@ def _beats(tile: Tile, row_beats: Callable[[int], int]) -> int:
     return tile.load_rows * row_beats(tile.load_groups)
 
 
-def _stolen_cycles(steps: list[_Step], beats: list[int], point: Point) -> list[int]:
+def _write_cycles(tile: Tile | None, sizes: EngineSizes) -> int:
+    """Cycles in which the load of a tile writes the banks."""
+    if tile is None:
+        return 0
+    per_beat = write_cycles(sizes)
+    return _beats(tile, sizes.row_beats) * sum(per_beat) // len(per_beat)
+
+
+def _stolen_cycles(steps: list[_Step], sizes: EngineSizes) -> list[int]:
     """Cycles that each step loses to beats written while it looks up.
 
     With more than one slot the next tile is written while this one computes; a beat takes port A
     of the banks for its write cycles, and lookups that need both ports wait (docs/engine.md).
     """
-    sizes = engine_sizes(point)
     stolen = [0] * len(steps)
     if sizes.slots == 1 or sizes.words_per_group < 2:
         return stolen
     engine = [i for i, step in enumerate(steps) if step.tile is not None]
     for current, following in itertools.pairwise(engine):
         work = steps[current].work
-        writes = beats[following] * sizes.write_cycles_per_beat
+        writes = _write_cycles(steps[following].tile, sizes)
         share = work.steady / work.cycles
         stolen[current] = int(min(writes, work.cycles) * share)
     return stolen

@@ -11,15 +11,20 @@ def static_watts() -> float:
     return constant("tellme.static_w")
 
 
-def fabric_watts(total: Resources, clock_mhz: float) -> float:
-    """Dynamic power of the fabric: each resource at its cost per MHz."""
+def fabric_watts(total: Resources, clock_mhz: float, busy: float) -> float:
+    """Dynamic power of the fabric: each resource at its cost per MHz.
+
+    A share of it, mostly the clock network, is drawn always; the rest in the share `busy` of
+    the time in which a unit computes.
+    """
     per_mhz = (
         total.lut * constant("tellme.lut_w_per_mhz")
         + total.dsp * constant("tellme.dsp_w_per_mhz")
         + total.bram36 * constant("tellme.bram36_w_per_mhz")
         + total.uram * constant("tellme.uram_w_per_mhz")
     )
-    return per_mhz * clock_mhz
+    idle = constant("tellme.idle_share")
+    return per_mhz * clock_mhz * (idle + (1 - idle) * busy)
 
 
 def memory_watts(bytes_per_s: float) -> float:
