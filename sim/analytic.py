@@ -32,9 +32,10 @@ class Analysis:
     period : Fraction, cycles per iteration
         In the steady state.
     fill : Fraction, cycles
-        From the start to the bottleneck's first full iteration.
+        Until the bottleneck starts its first iteration.
     drain : Fraction, cycles
-        From the bottleneck's last firing to the end of the run, its own iteration included.
+        From the bottleneck's start of the last iteration to the end of the run; what exceeds one
+        period comes after the bottleneck.
     first : int, cycles
         One iteration alone; exact.
     bound : str
@@ -199,7 +200,7 @@ class _Expansion:
     def around(self, period: Fraction, critical: list[int]) -> tuple[Fraction, Fraction]:
         """Return the longest paths from the start to the critical cycle, and from it to the end."""
         _, times = self._relax(period, np.zeros(len(self.owner), np.int64))
-        pivot = critical[0]
+        pivot = min(critical, key=lambda vertex: int(times[vertex]))
         fill = Fraction(int(times[pivot]), period.denominator)
         begin = np.full(len(self.owner), _UNREACHED, np.int64)
         begin[pivot] = 0

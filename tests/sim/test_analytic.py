@@ -60,6 +60,20 @@ def test_overtaking_tokens_keep_their_order():
     assert simulate(graph, iterations=50).regime.period == 10
 
 
+def test_fill_and_drain_by_hand():
+    # 4 cycles to the bottleneck, of 5 cycles each; the last takes 6 to come out, and 3 more.
+    graph = StreamGraph()
+    graph.add_node("before", latency=4)
+    graph.add_node("bottleneck", ii=5, latency=6)
+    graph.add_node("after", latency=3)
+    graph.add_edge("before", "bottleneck", depth=9)
+    graph.add_edge("bottleneck", "after", depth=9)
+    analysis = analyse(graph)
+    assert (analysis.fill, analysis.period, analysis.drain) == (4, 5, 6 + 3)
+    assert analysis.bound == "bottleneck"
+    assert analysis.cycles(10) == simulate(graph, iterations=10).cycles == 4 + 9 * 5 + 9
+
+
 def test_server_bound():
     graph = StreamGraph()
     graph.add_node("a", server="ddr", server_cycles=4)
