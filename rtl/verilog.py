@@ -1,0 +1,42 @@
+"""Amaranth components to Verilog text."""
+
+import os
+from typing import Any
+
+from headrace.rtl.names import verilog_identifier
+
+__all__ = ["to_verilog"]
+
+
+def to_verilog(component: Any, name: str) -> str:
+    """Return `component` as one self-contained Verilog-2001 source.
+
+    The text depends on the component alone: the Yosys that writes it is the one pinned with
+    Amaranth, and no path or source line goes into it. Ports are the members of the component's
+    signature, nested names joined by ``__``, besides ``clk`` and ``rst``.
+
+    Parameters
+    ----------
+    component : amaranth.lib.wiring.Component
+        Not elaborated before; an Amaranth design can be elaborated once.
+    name : str
+        Name of the top module.
+
+    Raises
+    ------
+    InputError
+        `name` is not a Verilog identifier.
+    """
+    from amaranth.back import verilog  # imported here: it is slow and few commands need it
+
+    verilog_identifier(name)
+    before = os.environ.get("AMARANTH_USE_YOSYS")
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    try:
+        text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    finally:
+        if before is None:
+            del os.environ["AMARANTH_USE_YOSYS"]
+        else:
+            os.environ["AMARANTH_USE_YOSYS"] = before
+    return str(text)
