@@ -16,7 +16,7 @@ from headrace.sim.graph import IntArray, StreamGraph
 __all__ = ["CycleResult", "Deadlock", "Regime", "simulate"]
 
 # Start and completion times are kept for every firing that is simulated: 16 bytes each.
-_MOST_FIRINGS = 2**27
+_MOST_FIRINGS = 2**25
 
 
 class Deadlock(InputError):
@@ -259,6 +259,8 @@ class _Run:
     def result(self, search: bool, starts: bool) -> CycleResult:
         """Run to the end."""
         leader = self._leader()
+        if not search:
+            self._require_room()
         saved = np.array([0, 1, 0], np.int64)
         saved_free_at = np.zeros_like(self.free_at)
         tables = (self.node, self.wait, self.data, self.times)
@@ -269,10 +271,9 @@ class _Run:
             self._skip(saved, leader)
             self._require_room()
             status = kernels.run(*tables, *tail, False, *keep)
-        else:
-            self._require_room()
         if status == kernels.DEADLOCK:
             raise self._deadlock()
+        self._require_room()
         return self._collect(starts)
 
     def _leader(self) -> int:

@@ -38,6 +38,18 @@ def test_equals_witness(servers):
     assert 60 <= live < 150  # both outcomes are really exercised
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_equals_witness_at_length(seed):
+    rng = np.random.default_rng([14, seed])
+    for _ in range(300):
+        graph = witness.random_graph(rng, servers=seed % 2 == 1, bounded=bool(rng.random() < 0.7))
+        count = {name: 12 * q for name, q in graph.repetitions().items()}
+        if rng.random() < 0.3:
+            count[f"n{rng.integers(len(count))}"] += 1
+        check_against_witness(graph, count)
+
+
 @pytest.mark.parametrize("servers", [False, True])
 def test_skipping_periods_changes_nothing(servers):
     rng = np.random.default_rng(12)
@@ -114,6 +126,18 @@ def test_long_run_is_exact():
     result = simulate(table_lookup(1), iterations=10**9)
     assert result.cycles == 12 * 10**9 + 2
     assert result.regime.period == 12
+
+
+def test_too_long_without_a_period():
+    graph = StreamGraph("race")
+    graph.add_node("fast", ii=1)
+    graph.add_node("slow", ii=2)
+    graph.add_edge("fast", "slow")
+    # The unbounded FIFO fills for ever, so the state never repeats.
+    result = simulate(graph, iterations=1000)
+    assert (result.cycles, result.regime) == (2001, None)
+    with pytest.raises(InputError, match="no periodic regime was found; run fewer, and bound"):
+        simulate(graph, iterations=10**8, periodic=False)
 
 
 def test_first_ready_then_priority():
