@@ -42,7 +42,7 @@ class Front:
         ----------
         costs : float64 array, shape (n, dimensions)
         ids : int64 array, shape (n,)
-            What a row is called afterwards; unique over all updates.
+            What a row is called afterwards. A row that comes again changes nothing.
         """
         if costs.ndim != 2 or costs.shape[1] != self._costs.shape[1] or len(ids) != len(costs):
             raise InputError(

@@ -76,12 +76,12 @@ def _entries(
     wide = np.uint64(base)
     for i in range(stop - start):
         value = np.uint64(start + i)
-        inside = False
-        while not inside:
+        while True:
             high, low = value // wide, value % wide
             for key in keys:
                 high, low = low, (high + _mix(low ^ key) % wide) % wide
             value = high * wide + low
-            inside = value < np.uint64(count)
+            if value < np.uint64(count):
+                break
         result[i] = np.int64(value)
     return result

@@ -152,6 +152,17 @@ class Space:
             index = index * len(block.table) + int(found[0])
         return index
 
+    def neighbours(self, index: int) -> NDArray[np.int64]:
+        """Return the indices of all points that differ from `index` on exactly one axis."""
+        found = []
+        step = 1
+        for block in reversed(self._blocks):
+            digit = index // step % len(block.table)
+            near = (block.table != block.table[digit]).sum(axis=1) == 1
+            found.append(index + (np.flatnonzero(near) - digit) * step)
+            step *= len(block.table)
+        return np.sort(np.concatenate(found)).astype(np.int64)
+
     def encode(self, points: Iterable[Point]) -> NDArray[Any]:
         """Return any points of the design as codes, shape (n, axes), see `rows`."""
         coded = [[code(axis, point[axis.name]) for axis in self.axes] for point in points]
@@ -173,7 +184,7 @@ def code(axis: Axis, value: Value) -> float:
 
 def _value(axis: Axis, number: float) -> Value:
     kind = type(axis.default)
-    return axis.choices[int(number)] if kind is str else kind(number)  # type: ignore[arg-type]
+    return axis.choices[int(number)] if kind is str else kind(number)
 
 
 def parse_choices(design: Design, settings: Iterable[str]) -> dict[str, tuple[Value, ...]]:
