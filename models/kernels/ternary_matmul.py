@@ -105,8 +105,7 @@ def lookup_matmul(
 def int_matmul(x: NDArray[np.int8], weights: NDArray[np.int8]) -> NDArray[np.int32]:
     """Multiply INT8 activations by an INT8 matrix, exactly; the fast path of a network.
 
-    The product is a float32 (or, for long rows, float64) matrix product in which every partial
-    sum is an integer that the type holds exactly, so the order of a BLAS cannot matter.
+    Integer loops, compiled: no BLAS, whose threads cost more than they bring at these sizes.
 
     Parameters
     ----------
@@ -117,6 +116,7 @@ def int_matmul(x: NDArray[np.int8], weights: NDArray[np.int8]) -> NDArray[np.int
     Returns
     -------
     ndarray of int32, shape (..., N)
+        Exact for K up to 2^17.
 
     Raises
     ------
@@ -124,11 +124,10 @@ def int_matmul(x: NDArray[np.int8], weights: NDArray[np.int8]) -> NDArray[np.int
         Shapes or types do not fit.
     """
     _check(x, weights)
-    bound = 128 if weights.size and np.abs(weights, dtype=np.int16).max() > 1 else 1
-    exact32 = x.shape[-1] * bound * 128 <= 1 << 24
-    kind = np.float32 if exact32 else np.float64
-    product = x.astype(kind) @ weights.T.astype(kind)
-    return np.asarray(product, dtype=np.int32)
+    tokens = x.reshape(-1, x.shape[-1])
+    result = np.empty((len(tokens), len(weights)), dtype=np.int32)
+    _multiply(np.ascontiguousarray(tokens), np.ascontiguousarray(weights), result)
+    return result.reshape(*x.shape[:-1], len(weights))
 
 
 def _check(x: NDArray[np.int8], weights: NDArray[np.int8]) -> None:
@@ -139,6 +138,18 @@ def _check(x: NDArray[np.int8], weights: NDArray[np.int8]) -> None:
             f"x of shape {x.shape} does not fit weights of shape {weights.shape}: "
             "(..., K) and (N, K) are needed"
         )
+
+
+@njit(cache=True)
+def _multiply(tokens, weights, result):  # type: ignore[no-untyped-def]
+    for n in range(weights.shape[0]):
+        for i in range(tokens.shape[0]):
+            total = np.int32(0)
+            for k in range(weights.shape[1]):
+                # the casts keep numba from widening to 64 bits
+                product = np.int32(np.int32(tokens[i, k]) * np.int32(weights[n, k]))
+                total = np.int32(total + product)
+            result[i, n] = total
 
 
 @njit(cache=True)
