@@ -4,7 +4,6 @@ from functools import lru_cache
 from math import ceil
 
 import numpy as np
-from headrace.sim.tellme.engine import token_graph
 
 from headrace.arch.point import Point
 from headrace.sim.cycle import simulate
@@ -13,6 +12,7 @@ from headrace.sim.memory import beat_arrivals
 from headrace.sim.tellme.formulas import FP16_LANES
 from headrace.sim.tellme.kernels import ClosedForm, Work, engine_work
 from headrace.sim.tellme.mapping import MemoryRates, Shape
+from headrace.sim.tellme.tokens import token_graph
 
 __all__ = ["Simulated", "decode_attention_graph", "norm_graph", "prefill_attention_graph"]
 
