@@ -16,7 +16,8 @@ import numba
 import numpy as np
 
 from headrace.errors import InputError
-from headrace.sim.graph import Edge, IntArray, Node, StreamGraph
+from headrace.sim.graph import Edge, Node, StreamGraph
+from headrace.sim.rates import IntArray
 
 __all__ = ["Analysis", "analyse"]
 

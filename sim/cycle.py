@@ -11,31 +11,14 @@ import numpy as np
 
 from headrace.errors import InputError
 from headrace.sim import kernels
-from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.deadlock import Deadlock, diagnose
+from headrace.sim.graph import StreamGraph
+from headrace.sim.rates import IntArray
 
 __all__ = ["CycleResult", "Deadlock", "Regime", "simulate"]
 
 # Start and completion times are kept for every firing that is simulated: 16 bytes each.
 _MOST_FIRINGS = 2**25
-
-
-class Deadlock(InputError):
-    """The graph stops for good before its firings are done.
-
-    Attributes
-    ----------
-    fifos : tuple of (str, str)
-        Edges that hold each other up, in the order in which each waits for the next, and
-        whether the edge is ``"full"`` or ``"empty"``.
-    fired : dict of str to int
-        Firings of each node until then.
-    """
-
-    def __init__(self, graph: str, fifos: tuple[tuple[str, str], ...], fired: dict[str, int]):
-        listed = ", ".join(f"{edge!r} is {state}" for edge, state in fifos)
-        super().__init__(f"graph {graph!r} deadlocks: FIFO {listed}")
-        self.fifos = fifos
-        self.fired = fired
 
 
 @dataclass(frozen=True)
@@ -272,7 +255,9 @@ class _Run:
             self._require_room()
             status = kernels.run(*tables, *tail, False, *keep)
         if status == kernels.DEADLOCK:
-            raise self._deadlock()
+            fired = dict(zip(self.names, self.node[:, kernels.FIRED].tolist(), strict=True))
+            wanted = dict(zip(self.names, self.wanted.tolist(), strict=True))
+            raise diagnose(self.graph, fired, wanted)
         self._require_room()
         return self._collect(starts)
 
@@ -337,53 +322,3 @@ class _Run:
             after = kept[end:] + self.skipped * self.regime.cycles
             found[name] = np.concatenate([kept[:end], repeated, after])
         return found
-
-    def _deadlock(self) -> Deadlock:
-        """Return the error, with the FIFOs of a cycle of waiting nodes if there is one."""
-        fired = dict(zip(self.names, self.node[:, kernels.FIRED].tolist(), strict=True))
-        at = {name: v for v, name in enumerate(self.names)}
-        waits: dict[int, list[tuple[int, int, bool]]] = {}
-        for e, edge in enumerate(self.edges):
-            src, dst = fired[edge.src], fired[edge.dst]
-            there = _count(edge.produce, src) + edge.initial
-            if dst < self.wanted[at[edge.dst]] and _count(edge.consume, dst + 1) > there:
-                waits.setdefault(at[edge.dst], []).append((at[edge.src], e, False))
-            if edge.depth is None or src >= self.wanted[at[edge.src]]:
-                continue
-            taken = _count(edge.claim, src + 1) + edge.initial - _count(edge.free, dst)
-            if taken > edge.depth:
-                waits.setdefault(at[edge.src], []).append((at[edge.dst], e, True))
-        path = _cycle(waits)
-        fifos = tuple((self.edges[e].name, "full" if full else "empty") for _, e, full in path)
-        return Deadlock(self.graph.name, fifos, fired)
-
-
-def _count(rates: IntArray, firings: int) -> int:
-    """Return the sum of the rates of the first `firings` firings."""
-    cycles, rest = divmod(firings, rates.size)
-    return cycles * int(rates.sum()) + int(rates[:rest].sum())
-
-
-def _cycle(waits: dict[int, list[tuple[int, int, bool]]]) -> list[tuple[int, int, bool]]:
-    """Return a cycle of waiting nodes, or else a chain that ends at a node that is done."""
-    chain: list[tuple[int, int, bool]] = []
-    finished: set[int] = set()
-    for root in waits:
-        on_path, path = [root], [iter(waits[root])]
-        steps: list[tuple[int, int, bool]] = []
-        while path:
-            step = next(path[-1], None)
-            if step is None:
-                finished.add(on_path.pop())
-                path.pop()
-                chain = max(chain, steps, key=len)
-                steps = steps[:-1]
-            elif step[0] in on_path:
-                return [*steps, step][on_path.index(step[0]) :]
-            elif step[0] in waits and step[0] not in finished:
-                on_path.append(step[0])
-                path.append(iter(waits[step[0]]))
-                steps = [*steps, step]
-            elif step[0] not in waits:
-                chain = max(chain, [*steps, step], key=len)
-    return chain

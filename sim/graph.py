@@ -5,24 +5,23 @@ The firing rule is stated cycle by cycle in ``docs/timing-theory.md``. The same 
 hardware is built to it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from headrace.errors import InputError
+from headrace.sim.rates import (
+    LARGEST,
+    IntArray,
+    IntLike,
+    as_array,
+    length_of,
+    per_phase,
+    pulse,
+    require_order,
+)
 
 __all__ = ["Edge", "IntArray", "IntLike", "Node", "StreamGraph", "pulse"]
-
-IntArray: TypeAlias = NDArray[np.int64]
-IntLike: TypeAlias = int | Sequence[int] | NDArray[np.integer]
-
-# Times are sums of these; the bound keeps every sum the simulator forms inside 64 bits.
-_LARGEST = 2**40
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,34 +162,34 @@ class StreamGraph:
         if name in self.nodes:
             raise InputError(f"{where}: the name is taken already")
         if phases is None:
-            phases = max(_length(ii), _length(latency))
+            phases = max(length_of(ii), length_of(latency))
             if service is None:
-                phases = max(phases, _length(server_cycles))
+                phases = max(phases, length_of(server_cycles))
         if phases < 1:
             raise InputError(f"{where}: phases must be at least 1, not {phases}")
         if service is None:
             if service_latency is not None:
                 raise InputError(f"{where}: service_latency needs service")
-            ii_cycles = _per_phase(ii, phases, f"{where}: ii")
-            latency_cycles = _per_phase(latency, phases, f"{where}: latency")
+            ii_cycles = per_phase(ii, phases, f"{where}: ii")
+            latency_cycles = per_phase(latency, phases, f"{where}: latency")
         else:
-            ii_cycles = _array(service, f"{where}: service")
+            ii_cycles = as_array(service, f"{where}: service")
             latency_cycles = ii_cycles
             if service_latency is not None:
-                latency_cycles = _per_phase(
+                latency_cycles = per_phase(
                     service_latency, len(ii_cycles), f"{where}: service_latency"
                 )
         if server is None and server_cycles is not None:
             raise InputError(f"{where}: server_cycles needs server")
         held = ii_cycles
         if server_cycles is not None:
-            held = _per_phase(server_cycles, len(ii_cycles), f"{where}: server_cycles")
+            held = per_phase(server_cycles, len(ii_cycles), f"{where}: server_cycles")
         node = Node(
             name=name,
             phases=phases,
             ii=ii_cycles,
             latency=latency_cycles,
-            arrivals=None if arrivals is None else _array(arrivals, f"{where}: arrivals"),
+            arrivals=None if arrivals is None else as_array(arrivals, f"{where}: arrivals"),
             service_per_firing=service is not None,
             server=server,
             server_cycles=held,
@@ -251,21 +250,21 @@ class StreamGraph:
                 raise InputError(f"{where}: there is no node {end!r}")
         if name in self.edges:
             raise InputError(f"{where}: the name is taken already")
-        if depth is not None and not 1 <= depth <= _LARGEST:
+        if depth is not None and not 1 <= depth <= LARGEST:
             raise InputError(f"{where}: depth must be at least 1 token, not {depth}")
-        if not 0 <= initial <= (_LARGEST if depth is None else depth):
+        if not 0 <= initial <= (LARGEST if depth is None else depth):
             raise InputError(f"{where}: initial must be 0 to the depth {depth}, not {initial}")
-        if not 0 <= release <= _LARGEST:
+        if not 0 <= release <= LARGEST:
             raise InputError(f"{where}: release must be at least 0 cycles, not {release}")
         of_src, of_dst = self.nodes[src].phases, self.nodes[dst].phases
-        produced = _per_phase(produce, of_src, f"{where}: produce")
-        consumed = _per_phase(consume, of_dst, f"{where}: consume")
-        claimed = produced if claim is None else _per_phase(claim, of_src, f"{where}: claim")
-        freed = consumed if free is None else _per_phase(free, of_dst, f"{where}: free")
+        produced = per_phase(produce, of_src, f"{where}: produce")
+        consumed = per_phase(consume, of_dst, f"{where}: consume")
+        claimed = produced if claim is None else per_phase(claim, of_src, f"{where}: claim")
+        freed = consumed if free is None else per_phase(free, of_dst, f"{where}: free")
         if not (produced.any() and consumed.any()):
             raise InputError(f"{where}: produce and consume must not be zero in every phase")
-        _require_order(claimed, produced, f"{where}: claim must come no later than produce")
-        _require_order(consumed, freed, f"{where}: free must come no earlier than consume")
+        require_order(claimed, produced, f"{where}: claim must come no later than produce")
+        require_order(consumed, freed, f"{where}: free must come no earlier than consume")
         edge = Edge(
             name=name,
             src=src,
@@ -337,63 +336,3 @@ class StreamGraph:
                         " with the rest of the graph"
                     )
         return cycles
-
-
-def pulse(phases: int, at: int, tokens: int = 1) -> IntArray:
-    """Return rates that are zero in every phase but one.
-
-    Parameters
-    ----------
-    phases : int
-        Number of phases.
-    at : int
-        The phase that is not zero; negative counts from the end.
-    tokens : int
-        Its rate.
-
-    Returns
-    -------
-    int64 array, shape (phases,)
-
-    Raises
-    ------
-    InputError
-        `at` is not one of the phases.
-    """
-    if not -phases <= at < phases:
-        raise InputError(f"pulse at phase {at}: there are {phases} phases")
-    rates = np.zeros(phases, np.int64)
-    rates[at] = tokens
-    return rates
-
-
-def _length(values: IntLike | None) -> int:
-    return 1 if values is None or np.ndim(values) == 0 else len(np.asarray(values))
-
-
-def _array(values: IntLike, what: str) -> IntArray:
-    raw = np.atleast_1d(np.asarray(values))
-    if raw.ndim != 1 or raw.size == 0 or raw.dtype.kind not in "iu":
-        raise InputError(f"{what} must be an integer or a sequence of integers")
-    if int(raw.min()) < 0 or int(raw.max()) > _LARGEST:
-        bad = raw[(raw < 0) | (raw > _LARGEST)][0]
-        raise InputError(f"{what} must be 0 to 2^40, not {bad}")
-    array = raw.astype(np.int64)
-    array.setflags(write=False)
-    return array
-
-
-def _per_phase(values: IntLike, phases: int, what: str) -> IntArray:
-    array = _array(values, what)
-    if array.size == 1 and phases > 1:
-        array = np.full(phases, array[0])
-        array.setflags(write=False)
-    if array.size != phases:
-        raise InputError(f"{what} must have 1 or {phases} values, not {array.size}")
-    return array
-
-
-def _require_order(early: IntArray, late: IntArray, rule: str) -> None:
-    sums = early.cumsum() - late.cumsum()
-    if sums.min() < 0 or sums[-1] != 0:
-        raise InputError(f"{rule}, and as much of it")

@@ -7,7 +7,7 @@ a run is a handful of arrays. `headrace.sim.cycle` fills the tables and reads th
 
 import numba
 
-from headrace.sim.graph import IntArray
+from headrace.sim.rates import IntArray
 
 __all__ = ["COMPLETE", "DEADLOCK", "NODE", "PERIODIC", "WAIT", "run"]
 

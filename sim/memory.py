@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 
 from headrace.errors import InputError
-from headrace.sim.graph import IntArray
+from headrace.sim.rates import IntArray
 
 __all__ = ["MemoryPort", "beat_arrivals", "transfer_cycles"]
 

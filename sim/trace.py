@@ -7,7 +7,8 @@ from pathlib import Path
 from headrace.errors import InputError
 from headrace.files import write_atomic
 from headrace.sim.budget import TERMS, Phase
-from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.graph import StreamGraph
+from headrace.sim.rates import IntArray
 
 __all__ = ["Trace"]
 
