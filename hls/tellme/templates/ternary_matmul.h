@@ -2,9 +2,9 @@
 #ifndef HEADRACE_TERNARY_MATMUL_H
 #define HEADRACE_TERNARY_MATMUL_H
 
-#include <hls_stream.h>
+#include "sizes.h"  // first: it sets the widest ap_int
 
-#include "sizes.h"
+#include <hls_stream.h>
 
 // Load and compute `tiles` tiles, one load and one compute command each. Per tile:
 //   weights      the beats of load.rows x load.groups output groups
