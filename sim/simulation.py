@@ -30,6 +30,8 @@ class Simulation:
     phases : mapping of str to sequence of Phase
         Phases in order, by stage (``prefill``, ``decode``); the cycles of a stage add up to its
         latency.
+    power : mapping of str to mapping of str to float
+        Average watts in each stage, by consumer (``static``, ``fabric``, ``memory``).
     roof : Roof
         Peak of the arithmetic and of the main memory.
     clock_hz : int
@@ -40,6 +42,7 @@ class Simulation:
     metrics: Mapping[str, float]
     resources: Mapping[str, Resources]
     phases: Mapping[str, Sequence[Phase]]
+    power: Mapping[str, Mapping[str, float]]
     roof: Roof
     clock_hz: int
 

@@ -1,6 +1,6 @@
 """TeLLMe in time: prefill and decode, layer by layer, in both fidelities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headrace.arch.calibration import constant
 from headrace.arch.device import Device
@@ -66,11 +66,14 @@ def simulate(
     )
     phases = {s.name: stage_phases(s, point, shape, rates, kernels) for s in stages}
     modules = resources(point)
+    total = sum(modules.values(), Resources())
+    power = {name: _watts(point, total, passes, shape) for name, passes in phases.items()}
     return Simulation(
         point=point,
-        metrics=_metrics(point, shape, workload, phases, sum(modules.values(), Resources())),
+        metrics=_metrics(point, shape, workload, phases, power),
         resources=modules,
         phases=phases,
+        power=power,
         roof=_roof(point, device, rates),
         clock_hz=point.integer("clock_mhz") * 1_000_000,
     )
@@ -123,14 +126,14 @@ def _metrics(
     shape: Shape,
     workload: Workload,
     phases: dict[str, list[Phase]],
-    total: Resources,
+    power: Mapping[str, Mapping[str, float]],
 ) -> dict[str, float]:
     hertz = point.integer("clock_mhz") * 1e6
     head = lm_head_seconds(shape)
     ttft = _cycles(phases["prefill"]) / hertz + head
     step = _cycles(phases["decode"]) / hertz + head
-    prefill_power = _watts(point, total, phases["prefill"], ttft, shape.lm_head_bytes)
-    decode_power = _watts(point, total, phases["decode"], step, shape.lm_head_bytes)
+    prefill_power = sum(power["prefill"].values())
+    decode_power = sum(power["decode"].values())
     attention = next(p for p in phases["prefill"] if p.kernel == "prefill_attention")
     later = workload.output_tokens - 1
     return {
@@ -154,16 +157,17 @@ def _metrics(
 
 
 def _watts(
-    point: Point, total: Resources, phases: Sequence[Phase], seconds: float, head_bytes: int
-) -> float:
-    """Average power over one pass that takes `seconds`, LM head included."""
+    point: Point, total: Resources, phases: Sequence[Phase], shape: Shape
+) -> dict[str, float]:
+    """Average power over one pass and its LM head, by consumer."""
     clock_mhz = point.integer("clock_mhz")
+    seconds = _cycles(phases) / (clock_mhz * 1e6) + lm_head_seconds(shape)
     busy = (_cycles(phases) - sum(p.memory for p in phases)) / (clock_mhz * 1e6) / seconds
-    return (
-        static_watts()
-        + fabric_watts(total, clock_mhz, busy)
-        + memory_watts((_bytes(phases) + head_bytes) / seconds)
-    )
+    return {
+        "static": static_watts(),
+        "fabric": fabric_watts(total, clock_mhz, busy),
+        "memory": memory_watts((_bytes(phases) + shape.lm_head_bytes) / seconds),
+    }
 
 
 def _cycles(phases: Sequence[Phase]) -> int:

@@ -1,0 +1,239 @@
+"""Timed stream graphs of the ternary matmul engine.
+
+The graphs state in which cycle the RTL (`headrace.rtl.tellme`) does what; docs/engine.md describes
+the machine and docs/timing-theory.md the rule by which graphs are simulated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from headrace.arch.tellme.engine import EngineSizes, write_cycles
+from headrace.errors import InputError
+from headrace.sim.graph import IntArray, IntLike, StreamGraph, pulse
+
+__all__ = ["Compute", "EngineJob", "Load", "engine_graph", "token_graph"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load command: fill the next free slot with `rows` x `groups`."""
+
+    rows: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A compute command: `tokens` tokens on the oldest loaded slot."""
+
+    rows: int
+    groups: int
+    stride: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """What the engine is asked to do, and when its streams let it.
+
+    Commands are offered from cycle 0 on.
+
+    Parameters
+    ----------
+    loads : sequence of Load
+    computes : sequence of Compute
+        As many as loads; each releases the slot of its load.
+    weight_arrivals, activation_arrivals, result_arrivals : int64 array, optional
+        Earliest cycle in which each beat, transfer of activations, and result can be taken;
+        by default all from cycle 0 on.
+    """
+
+    loads: Sequence[Load]
+    computes: Sequence[Compute]
+    weight_arrivals: IntLike | None = None
+    activation_arrivals: IntLike | None = None
+    result_arrivals: IntLike | None = None
+
+    def __post_init__(self) -> None:
+        if not self.loads or len(self.loads) != len(self.computes):
+            raise InputError(
+                f"engine job: {len(self.loads)} loads and {len(self.computes)} computes; as many"
+                " of the one as of the other are needed, and at least one"
+            )
+        for command in (*self.loads, *self.computes):
+            if min(vars(command).values()) < 1:
+                raise InputError(f"engine job: {command} must have at least 1 of everything")
+
+
+def token_graph(sizes: EngineSizes, rows: int, groups: int) -> StreamGraph:
+    """Build the graph of one computation; an iteration is a token.
+
+    A firing is a row block (`front`, `lookup`) or a token (`drain`), so that whole layers are
+    quick to simulate. Cycle 0 is the one after the command was accepted; `cycles` of n iterations
+    count up to the last result of n tokens. Weights are all there.
+
+    Parameters
+    ----------
+    sizes : EngineSizes
+    rows, groups : int
+        Row blocks and output groups of the computation.
+    """
+    front, lookup = sizes.front_cycles, groups * sizes.lookup_cycles
+    drain = sizes.drain_cycles(groups)
+    graph = StreamGraph("engine")
+    graph.add_node("front", phases=rows, ii=front, latency=front)
+    graph.add_node("lookup", phases=rows, ii=lookup, latency=lookup)
+    graph.add_node("drain", ii=drain, latency=drain)
+    graph.add_edge("front", "lookup", depth=sizes.table_buffers, release=lookup, name="tables")
+    graph.add_edge("lookup", "drain", produce=pulse(rows, -1))
+    graph.add_edge("drain", "lookup", consume=pulse(rows, 0), initial=1, name="accumulators")
+    if sizes.table_buffers == 1:
+        graph.add_edge("drain", "front", consume=pulse(rows, 0), initial=1, name="turn")
+    return graph
+
+
+def engine_graph(sizes: EngineSizes, job: EngineJob) -> StreamGraph:
+    """Build the graph of a whole job; simulate one iteration of it.
+
+    A firing is one transfer of a stream, one write of the banks or one issue of the lookup, in
+    the very cycle in which the RTL does it: `load`, `beat`, `write`, `compute`, `gap` (the first
+    cycle of a row block), `read`, `build` (the cycle after a row's last transfer), `lookup`,
+    `drain` (a result). `cycles` of the simulation counts from the first accepted command to the
+    last result.
+
+    Parameters
+    ----------
+    sizes : EngineSizes
+    job : EngineJob
+        Tiles must fit the engine; this is not checked here.
+
+    Returns
+    -------
+    StreamGraph
+    """
+    graph = StreamGraph("engine")
+    blocks = sum(c.rows * c.tokens for c in job.computes)
+    _add_loading(graph, sizes, job)
+    _add_nodes(graph, sizes, job, blocks)
+    token_blocks = [c.rows for c in job.computes for _ in range(c.tokens)]
+    token_results = [c.groups for c in job.computes for _ in range(c.tokens)]
+    computation_blocks = [c.rows * c.tokens for c in job.computes]
+    computation_results = [c.groups * c.tokens for c in job.computes]
+    block_issues = [
+        c.groups * sizes.lookup_cycles for c in job.computes for _ in range(c.rows * c.tokens)
+    ]
+    token_issues = [
+        c.groups * sizes.lookup_cycles * c.rows for c in job.computes for _ in range(c.tokens)
+    ]
+    reads = [sizes.read_cycles] * blocks
+
+    graph.add_edge("compute", "gap", consume=_firsts(computation_blocks))
+    graph.add_edge("gap", "read", consume=_firsts(reads))
+    graph.add_edge("read", "build", produce=_lasts(reads))
+    graph.add_edge("build", "gap", initial=1, name="front end")
+    graph.add_edge("build", "lookup", consume=_firsts(block_issues))
+    graph.add_edge(
+        "gap",
+        "lookup",
+        consume=_firsts(block_issues),
+        free=_lasts(block_issues),
+        depth=sizes.table_buffers,
+        name="tables",
+    )
+    graph.add_edge("lookup", "drain", produce=_lasts(token_issues), consume=_firsts(token_results))
+    graph.add_edge(
+        "drain",
+        "lookup",
+        produce=_lasts(token_results),
+        consume=_firsts(token_issues),
+        initial=1,
+        name="accumulators",
+    )
+    if sizes.table_buffers == 1:
+        graph.add_edge(
+            "drain",
+            "gap",
+            produce=_lasts(token_results),
+            consume=_firsts(token_blocks),
+            initial=1,
+            name="turn",
+        )
+    for target, initial in (("compute", 1), ("load", sizes.slots)):
+        graph.add_edge("drain", target, produce=_lasts(computation_results), initial=initial)
+    return graph
+
+
+def _add_loading(graph: StreamGraph, sizes: EngineSizes, job: EngineJob) -> None:
+    """Add the nodes `load`, `beat`, `write` and `compute` and the edges between them."""
+    pattern = write_cycles(sizes)
+    load_beats = [load.rows * sizes.row_beats(load.groups) for load in job.loads]
+    writes = np.concatenate([np.resize(pattern, beats) for beats in load_beats])
+    completing = writes > 0
+    # A beat waits until the words that the beats before it completed are written.
+    claims = np.concatenate(([1], completing[:-1])).astype(np.int64)
+    steps = [int(count) for count in writes[completing]]
+    load_steps = [
+        int(writes[end - beats : end].sum())
+        for beats, end in zip(load_beats, accumulate(load_beats), strict=True)
+    ]
+    graph.add_node("load", phases=len(job.loads))
+    graph.add_node("beat", phases=len(writes), arrivals=job.weight_arrivals)
+    graph.add_node("write", phases=sum(steps), **_port_a(sizes, priority=0))
+    graph.add_node("compute", phases=len(job.computes))
+    graph.add_edge("load", "beat", consume=_firsts(load_beats))
+    graph.add_edge(
+        "beat",
+        "write",
+        produce=completing.astype(np.int64),
+        claim=claims,
+        consume=_firsts(steps),
+        free=_lasts(steps),
+        depth=1,
+        release=0,
+        name="beat register",
+    )
+    graph.add_edge("write", "load", produce=_lasts(load_steps), initial=1, name="unpacker")
+    graph.add_edge("write", "compute", produce=_lasts(load_steps))
+
+
+def _add_nodes(graph: StreamGraph, sizes: EngineSizes, job: EngineJob, blocks: int) -> None:
+    """Add the nodes of the computation."""
+    issues = sum(c.rows * c.groups * c.tokens for c in job.computes) * sizes.lookup_cycles
+    graph.add_node("gap", phases=blocks, latency=sizes.block_gap)
+    graph.add_node("read", phases=blocks * sizes.read_cycles, arrivals=job.activation_arrivals)
+    graph.add_node("build", phases=blocks, ii=sizes.build_cycles, latency=sizes.build_cycles)
+    graph.add_node(
+        "lookup",
+        phases=issues,
+        latency=sizes.pipeline_cycles + 2,
+        **_port_a(sizes, priority=1),
+    )
+    graph.add_node(
+        "drain",
+        phases=sum(c.groups * c.tokens for c in job.computes),
+        arrivals=job.result_arrivals,
+    )
+
+
+def _port_a(sizes: EngineSizes, *, priority: int) -> dict[str, object]:
+    """Return the port shared by writes and lookups, if they share one."""
+    if sizes.words_per_group == 1:
+        return {}
+    return {"server": "port A", "server_cycles": 1, "priority": priority}
+
+
+def _firsts(lengths: Sequence[int]) -> IntArray:
+    """Return 1 at the first of each run of firings, 0 elsewhere."""
+    rates = np.zeros(sum(lengths), np.int64)
+    rates[np.cumsum([0, *lengths[:-1]])] = 1
+    return rates
+
+
+def _lasts(lengths: Sequence[int]) -> IntArray:
+    """Return 1 at the last of each run of firings, 0 elsewhere."""
+    rates = np.zeros(sum(lengths), np.int64)
+    rates[np.cumsum(lengths) - 1] = 1
+    return rates
