@@ -8,7 +8,9 @@ import typer
 
 from headrace.commands.designs import designs
 from headrace.commands.devices import devices
+from headrace.commands.explore import explore
 from headrace.commands.models import models
+from headrace.commands.reproduce import reproduce
 from headrace.commands.roofline import roofline
 from headrace.commands.run import run
 from headrace.commands.simulate import simulate
@@ -16,7 +18,7 @@ from headrace.errors import InputError
 
 __all__ = ["application"]
 
-_COMMANDS = (devices, models, designs, run, simulate, roofline)
+_COMMANDS = (devices, models, designs, run, simulate, explore, reproduce, roofline)
 
 
 def application() -> typer.Typer:

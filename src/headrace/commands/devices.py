@@ -21,7 +21,7 @@ def devices(
     ] = None,
     json: JsonOption = False,
 ) -> Report:
-    """List the devices, or every figure of one with its source."""
+    """List the devices, or the sources of one."""
     from headrace.arch.device import device_names, load_device
 
     found = [load_device(n) for n in ((name,) if name is not None else device_names())]

@@ -22,7 +22,7 @@ def models(
     ] = None,
     json: JsonOption = False,
 ) -> Report:
-    """List the networks, or every fact of one."""
+    """List the networks, or the facts of one."""
     from headrace.models.network import load_network, network_names
 
     networks = [load_network(n) for n in ((name,) if name is not None else network_names())]

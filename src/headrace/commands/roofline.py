@@ -31,7 +31,7 @@ def roofline(
     context_tokens: o.ContextOption = 64,
     json: o.JsonOption = False,
 ) -> Report:
-    """Draw the roofline of a point, with each stage and kernel on it."""
+    """Draw the roofline of a point."""
     chosen, at = o.design_and_point(design, point, set_)
     target, net = o.device_and_network(chosen, device, network)
 

@@ -44,7 +44,10 @@ def run(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> Report:
-    """Generate text with the very arithmetic that the hardware is checked against."""
+    """Generate text through the reference kernels.
+
+    It is the very arithmetic that the hardware is checked against.
+    """
     from headrace.arch.design import load_design
 
     if load_design(design).name != "tellme":

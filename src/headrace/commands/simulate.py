@@ -42,7 +42,7 @@ def simulate(
     ] = None,
     json: o.JsonOption = False,
 ) -> Report:
-    """Predict latency, rates, power and resources of one point on one workload."""
+    """Predict latency, power and resources of a point."""
     chosen, at = o.design_and_point(design, point, set_)
     target, net = o.device_and_network(chosen, device, network)
 

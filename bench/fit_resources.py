@@ -1,0 +1,136 @@
+"""Map random engines with Yosys, fit the LUT and FF coefficients, print the model's errors.
+
+    python bench/fit_resources.py map              # map the points that the golden data lacks
+    python bench/fit_resources.py map --update-golden    # map all of them again
+    python bench/fit_resources.py fit              # fit on the role "fit", write the coefficients
+    python bench/fit_resources.py errors           # errors on every role
+
+Mapping takes about 20 s per point and core; an interrupted run is taken up where it stopped.
+"""
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from headrace.arch.point import Point
+from headrace.arch.tellme import TELLME
+from headrace.arch.tellme.engine import engine_sizes
+from headrace.errors import InputError
+from headrace.files import write_atomic
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests/arch/golden/tellme_netlists.json"
+COEFFICIENTS = ROOT / "arch/tellme/lut_coefficients.toml"
+SEED = 20251017
+FIT_POINTS = 56
+TEST_POINTS = 24
+# Larger than anything that was fitted: how the model extrapolates.
+LARGE = (
+    {"tables": 28, "copies": 16, "weight_banks": 8},
+    {"tables": 28, "copies": 16, "weight_banks": 16, "table_buffers": 2, "activation_lanes": 4},
+    {"tables": 32, "copies": 16, "weight_banks": 8, "lookup_method": "half"},
+)
+
+
+def random_point(rng: np.random.Generator) -> Point:
+    """Draw an engine that maps within seconds; every engine axis varies."""
+    while True:
+        group = int(rng.integers(1, 6))
+        tables = int(rng.integers(2, 17))
+        copies = int(rng.choice([2, 4, 4, 8, 8, 16, 3, 6, 12]))
+        divider = int(rng.choice([d for d in (1, 2, 4) if copies % d == 0]))
+        slots = int(rng.integers(1, 4))
+        lanes = int(rng.choice([1, 1, 2, 3, 4, 8, 16]))
+        values = {
+            "group_size": group,
+            "tables": tables,
+            "copies": copies,
+            "lookup_method": str(rng.choice(["naive", "half", "full", "full"])),
+            "table_buffers": int(rng.integers(1, 3)),
+            "activation_lanes": min(lanes, group * tables),
+            "block_gap_cycles": int(rng.choice([0, 108])),
+            "weight_banks": copies // divider,
+            "weight_words": int(rng.choice([48, 256, 512, 1024, 4096, 6000, 10944])),
+            "weight_slots": slots,
+            "weight_layout": "exact",
+            "weight_packing": str(rng.choice(["beat", "group"])),
+            "weight_ports": int(rng.integers(1, 4)),
+            "port_bits": int(rng.choice([128, 256])),
+            "accumulator_bits": int(rng.choice([20, 24, 32])),
+            "max_outputs": copies * int(rng.choice([16, 64, 96, 256, 600])),
+        }
+        work = tables * copies * (group if values["lookup_method"] == "naive" else 1)
+        try:
+            point = TELLME.point(values)
+        except InputError:
+            continue
+        if work <= 130:
+            return point
+
+
+def planned_points() -> list[tuple[str, Point]]:
+    """Return every point with its role: fit, test or large."""
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    planned = [
+        ("fit" if i < FIT_POINTS else "test", random_point(rng))
+        for i in range(FIT_POINTS + TEST_POINTS)
+    ]
+    return planned + [("large", TELLME.point(values)) for values in LARGE]
+
+
+def engine_axes(point: Point) -> dict[str, object]:
+    """Return the axes of `point` that differ from the defaults."""
+    return {k: v for k, v in point.items() if v != TELLME.axis(k).default}
+
+
+def load_golden() -> dict[str, object]:
+    if GOLDEN.exists():
+        return json.loads(GOLDEN.read_text("utf-8"))
+    return {"schema": "headrace/golden-netlists/1", "seed": SEED, "points": []}
+
+
+def map_points(update: bool, roles: list[str], limit: int, timeout_s: float) -> None:
+    from headrace.rtl.netlist import map_netlist
+    from headrace.rtl.tellme.engine import TernaryMatmul
+    from headrace.rtl.verilog import to_verilog
+
+    golden = load_golden()
+    known = {} if update else {e["hash"]: e for e in golden["points"]}
+    entries = []
+    planned = planned_points()
+    for number, (role, point) in enumerate(planned):
+        entry = known.get(point.hash)
+        if entry is None and role in roles and limit > 0:
+            limit -= 1
+            component = TernaryMatmul(engine_sizes(point))
+            text = to_verilog(component, "ternary_matmul")
+            counts = map_netlist(text, "ternary_matmul", timeout_s=timeout_s)
+            entry = {"role": role, "hash": point.hash, "axes": engine_axes(point)}
+            golden["yosys_version"] = counts.yosys_version
+            entry["counts"] = {k: v for k, v in vars(counts).items() if k not in ("yosys_version",)}
+            print(f"{number + 1}/{len(planned)} {entry['counts']}", flush=True)
+            golden["date"] = datetime.now(UTC).date().isoformat()
+        if entry is not None:
+            entries.append(entry)
+            later = [known[p.hash] for _, p in planned[number + 1 :] if p.hash in known]
+            golden["points"] = entries + later
+            write_atomic(GOLDEN, json.dumps(golden, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["map", "fit", "errors"])
+    parser.add_argument("--update-golden", action="store_true", help="map known points again")
+    parser.add_argument("--limit", type=int, default=1000, help="map at most so many points")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds per point")
+    parser.add_argument("--roles", default="fit,test,large", help="only points of these roles")
+    options = parser.parse_args()
+    if options.action == "map":
+        map_points(options.update_golden, options.roles.split(","), options.limit, options.timeout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""``headrace reproduce``: the paper's figures beside the predicted ones."""
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.commands.options import DesignArgument, JsonOption
+from headrace.output import Report, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["reproduce"]
+
+_KEYS = ("id", "what", "published", "predicted", "unit", "error", "fitted", "source", "note")
+
+
+def reproduce(design: DesignArgument, json: JsonOption = False) -> Report:
+    """Set predictions beside the paper's figures."""
+    from headrace.arch.design import load_design
+
+    chosen = load_design(design)
+    rows = [{key: getattr(row, key) for key in _KEYS} for row in chosen.face("reproduce")()]
+
+    def show(console: "Console") -> None:
+        console.print(reproduction_table(chosen.name, rows))
+        console.print("fitted: a constant was chosen to meet this figure, so it is no prediction.")
+
+    return Report(command="reproduce", payload={"rows": rows}, show=show, as_json=json)
+
+
+def reproduction_table(name: str, rows: list[dict[str, Any]]) -> Any:
+    """Return the rows as a table, the error in per cent.
+
+    Parameters
+    ----------
+    name : str
+        Of the design.
+    rows : list of dict
+        With the keys of the JSON contract.
+    """
+    heads = ["figure", "published", "predicted", "unit", "error", "fitted", "source", "note"]
+    body = [
+        [
+            row["what"],
+            row["published"],
+            row["predicted"],
+            row["unit"],
+            "-" if row["error"] is None else f"{row['error']:+.2%}",
+            row["fitted"],
+            row["source"],
+            row["note"],
+        ]
+        for row in rows
+    ]
+    return table(f"{name}: paper and prediction", heads, body)
