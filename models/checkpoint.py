@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import InputError
-from headrace.models.config import read_json_object
+from headrace.models.json_file import read_json_object
 from headrace.models.network import Network, network_from_config
 from headrace.models.tensors import TensorFolder
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.errors import InputError
 from headrace.models.checkpoint import load_checkpoint
-from headrace.models.config import read_json_object
+from headrace.models.json_file import read_json_object
 from headrace.models.sampling import sample
 from headrace.models.tokenizer import Tokenizer
 from headrace.models.transformer import KVCache, Transformer
@@ -59,7 +59,7 @@ def generate(
     model = Transformer(load_checkpoint(folder), precision, matmul, group_size)
     tokenizer = Tokenizer(folder)
     raw = read_json_object(folder / "config.json")
-    ids = tokenizer.encode(prompt) or _token_ids(raw, "bos_token_id", folder)[:1]
+    ids = tokenizer.encode(prompt, special=True) or _token_ids(raw, "bos_token_id", folder)[:1]
     if not ids:
         raise InputError(f"{folder}: an empty prompt, and config.json has no bos_token_id")
     cache = KVCache(model)

@@ -11,7 +11,8 @@ import networkx as nx
 
 from headrace.errors import InputError
 from headrace.models.builders import build_graph
-from headrace.models.config import NetworkConfig, parse_config, read_json_object
+from headrace.models.config import NetworkConfig, parse_config
+from headrace.models.json_file import read_json_object
 from headrace.models.operators import FORMAT_BITS, KINDS, Operator
 
 __all__ = [

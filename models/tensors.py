@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from headrace.errors import InputError
-from headrace.models.config import read_json_object
+from headrace.models.json_file import read_json_object
 
 __all__ = ["TensorFile", "TensorFolder"]
 

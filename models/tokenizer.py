@@ -43,9 +43,9 @@ class Tokenizer:
         except Exception as error:  # the library raises Exception itself
             raise InputError(f"{path}: not a tokenizer: {' '.join(str(error).split())}") from error
 
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text, without special tokens."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Return the token ids of a text; `special` adds what the tokenizer puts around it."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -120,8 +120,16 @@ class Transformer:
 
         Parameters and errors as in `hidden_states`.
         """
-        x = self.hidden_states(ids, cache)[-1]
-        return self._numerics.logits(x[-1:] if last_only else x)
+        # weights that are absurd, though finite, overflow; the check below tells the user
+        with np.errstate(all="ignore"):
+            x = self.hidden_states(ids, cache)[-1]
+            logits = self._numerics.logits(x[-1:] if last_only else x)
+        if not np.isfinite(logits).all():
+            raise InputError(
+                f"{self.network.name}: activations leave the range of "
+                f"{np.dtype(self.dtype).name}; the checkpoint's scales or norms are too large"
+            )
+        return logits
 
     def _check(self, ids: Sequence[int] | Array, cache: KVCache) -> NDArray[np.int64]:
         tokens = np.asarray(ids)

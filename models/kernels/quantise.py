@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from headrace.models.kernels.half_functions import reciprocal_half
 
-__all__ = ["quantise_activations", "quantise_activations_half", "saturate_round"]
+__all__ = ["quantise_activations", "quantise_activations_half"]
 
 _LARGEST_HALF = np.float16(65504)
 
@@ -63,9 +63,5 @@ def quantise_activations_half(
         reciprocal = np.minimum(reciprocal_half(largest), _LARGEST_HALF)
         factor = np.minimum(np.float16(127) * reciprocal, _LARGEST_HALF)
         scaled = x * factor
-    return saturate_round(scaled), largest
-
-
-def saturate_round(x: NDArray[np.float16]) -> NDArray[np.int8]:
-    """Round to the nearest integer, ties to even, and saturate to -127..127."""
-    return np.clip(np.rint(x.astype(np.float32)), -127, 127).astype(np.int8)
+    q = np.clip(np.rint(scaled.astype(np.float32)), -127, 127).astype(np.int8)
+    return q, largest

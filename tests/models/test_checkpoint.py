@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import InputError
 from headrace.models.checkpoint import load_checkpoint, pack_ternary, unpack_ternary
+from headrace.models.transformer import Transformer
 
 HIDDEN, FFN, VOCAB, HEADS, KV_HEADS = 16, 24, 10, 4, 2
 CONFIG = {
@@ -295,6 +296,41 @@ def test_link_to_a_file_is_followed(tmp_path):
 )
 def test_config_that_does_not_fit(tmp_path, change, part):
     refused(write(tmp_path, safetensors_bytes(tensors("packed")), CONFIG | change), part)
+
+
+@pytest.mark.parametrize("precision", ["float32", "hardware"])
+def test_absurd_scale_gives_one_line_when_run(tmp_path, precision):
+    named = tensors("packed")
+    for name in list(named):
+        if name.endswith("weight_scale"):
+            named[name] = ("F32", np.array([3e38], np.float32))
+    checkpoint = load_checkpoint(write(tmp_path, safetensors_bytes(named)))
+    with pytest.raises(InputError, match="leave the range of float"):
+        Transformer(checkpoint, precision).forward([1, 2, 3])
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu2"])
+@pytest.mark.parametrize("precision", ["float32", "hardware"])
+def test_shared_kv_heads_equal_their_copies(tmp_path, precision, activation):
+    """Grouped-query attention gives what plain attention gives with every KV head repeated."""
+    named = tensors("packed")
+    rng = np.random.default_rng(8)
+    embedding = rng.normal(size=(VOCAB, HIDDEN)).astype(np.float32)
+    named["model.embed_tokens.weight"] = ("F32", embedding)
+    grouped, plain = tmp_path / "grouped", tmp_path / "plain"
+    config = CONFIG | {"hidden_act": activation}
+    for folder in (grouped, plain):
+        folder.mkdir()
+    write(grouped, safetensors_bytes(named), config)
+    for name in ("self_attn.k_proj", "self_attn.v_proj"):
+        heads = ternary()[name].reshape(KV_HEADS, -1, HIDDEN)
+        copies = np.repeat(heads, HEADS // KV_HEADS, axis=0).reshape(-1, HIDDEN)
+        named[LAYER + name + ".weight"] = ("U8", pack_ternary(copies))
+    write(plain, safetensors_bytes(named), config | {"num_key_value_heads": HEADS})
+    ids = [1, 7, 3, 3, 9, 0, 2, 4, 5]
+    few, many = (Transformer(load_checkpoint(f), precision).forward(ids) for f in (grouped, plain))
+    np.testing.assert_allclose(few, many, rtol=1e-5, atol=1e-6)
+    assert np.ptp(few) > 0.1
 
 
 CONTENT = safetensors_bytes(tensors("packed"))

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import InputError
-from headrace.models.network import load_network, network_from_config, network_names
+from headrace.models.network import KINDS, load_network, network_from_config, network_names
 
 # Published: TeLLMe's workload (section 1 of its paper), the cards of Llama 3 8B and BitNet 2B4T,
 # DeiT's table for ViT-Ti and ViT-S, and the note beside tiny-bitnet.
@@ -83,6 +83,7 @@ def test_layer_has_the_operators_of_the_schedule():
 @pytest.mark.parametrize("name", network_names())
 def test_graph_is_connected_ordered_and_shapes_fit(name):
     network = load_network(name)
+    assert {op.kind for op in network.operators} <= KINDS
     assert nx.is_directed_acyclic_graph(network.graph)
     assert nx.is_weakly_connected(network.graph)
     position = {op.name: i for i, op in enumerate(network.operators)}
