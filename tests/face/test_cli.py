@@ -1,5 +1,6 @@
 """The command line from inside one process: contract, refusals, property-based bad input."""
 
+import errno
 import json
 import os
 import re
@@ -316,6 +317,27 @@ def test_emit_refuses_a_folder_of_other_files(capsys, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     path = tmp_path / "thesis.tex"
     assert "it is a file" in refused(capsys, "emit", "tellme", *SMALL, "-o", str(path))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["simulate", "tellme", "--trace", "out"],
+        ["simulate", "tellme", "--budget-plot", "out.png"],
+        ["roofline", "tellme", "-o", "out.svg"],
+        ["explore", "tellme", "--strategy", "random", "--samples", "2", "-o", "out"],
+        ["emit", "tellme", *SMALL, "-o", "out"],
+    ],
+)
+def test_full_disk_leaves_nothing(capsys, tmp_path, monkeypatch, words):
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    # Where a full disk shows at the latest: data reach it when the file is synchronised.
+    monkeypatch.setattr(os, "fsync", no_space)
+    assert "No space left on device" in refused(capsys, *words)
+    assert os.listdir(tmp_path) == []
 
 
 def test_package_data_needs_no_checkout():
