@@ -84,6 +84,7 @@ class TernaryMatmul(wiring.Component):
             sequencer.slot_ready.eq(slots.ready),
             sequencer.base.eq(slots.use_base),
             sequencer.write.eq(unpacker.write),
+            unpacker.wait.eq(sequencer.wait),
             buffer.write.eq(unpacker.write),
             buffer.enable.eq(unpacker.enable),
             buffer.write_address.eq(unpacker.address),

@@ -100,8 +100,8 @@ class Sequencer(wiring.Component):
         Ask for a table entry.
     complete : Out(1)
         Pulse with the last cycle of a row's front end.
-    write : In(1)
-        Port A is being written.
+    wait, write : Out(1), In(1)
+        Port A must not be written in this cycle; it is being written.
     issue, address_a, address_b, part : Out
         Read both ports; `part` counts the reads of a group.
     group_issued, group, first, last, half, groups : Out
@@ -127,6 +127,7 @@ class Sequencer(wiring.Component):
                 "index": Out(max(1, sizes.build_cycles.bit_length())),
                 "build_half": Out(1),
                 "complete": Out(1),
+                "wait": Out(1),
                 "write": In(1),
                 "issue": Out(1),
                 "address_a": Out(address_bits),
@@ -220,10 +221,12 @@ class Sequencer(wiring.Component):
         row_end, token_end = Signal(), Signal()
         address, row_address = Signal.like(self.address_a), Signal.like(self.address_a)
         next_row = Signal.like(row_address)
-        need_port_a = sizes.words_per_group > 1
+        wanted, stolen = Signal(), Signal()
         words_per_issue = min(2, sizes.words_per_group)
         m.d.comb += [
-            self.issue.eq((complete_sets != 0) & ~draining & ~(self.write & need_port_a)),
+            wanted.eq((complete_sets != 0) & ~draining),
+            stolen.eq(wanted & self.write if sizes.words_per_group > 1 else 0),
+            self.issue.eq(wanted & ~stolen),
             self.group_issued.eq(self.issue & (self.part == sizes.lookup_cycles - 1)),
             row_end.eq(self.group_issued & (self.group == job.groups - 1)),
             token_end.eq(row_end & (rows == 1)),
@@ -237,6 +240,7 @@ class Sequencer(wiring.Component):
             if sizes.table_buffers == 1
             else freed.eq(row_end),
         ]
+        m.d.sync += self.wait.eq(stolen)
         m.d.sync += complete_sets.eq(complete_sets + self.complete - row_end)
         with m.If(self.issue):
             m.d.sync += [

@@ -19,8 +19,8 @@ class Unpacker(wiring.Component):
 
     A load is accepted when `slot_free` is high and no other is under way. A beat that is accepted
     in cycle t is written in cycles t + 1 .. t + c, where c is `write_cycles` of the beat (0 for a
-    beat that completes no word of the ``group`` packing); the next beat is accepted from cycle
-    t + max(1, c) on, so writing never holds up beats for longer than the banks need. `loaded` is
+    beat that completes no word of the ``group`` packing), or later by the cycles with `wait`. The
+    next beat is accepted in the last of these cycles: one beat per max(1, c) cycles. `loaded` is
     high in the last write cycle and the next load can be accepted in the cycle after it.
 
     A load of zero rows or zero groups, or of more than a slot's words, is an error of the host
@@ -38,6 +38,8 @@ class Unpacker(wiring.Component):
         There is a slot to fill; `base` is its first word.
     accepted, loaded : Out(1)
         Pulses: a load has begun, a load's last word is being written.
+    wait : In(1)
+        Do not write in this cycle.
     write : Out(1)
         The banks are being written in this cycle.
     enable, address, data : Out
@@ -55,6 +57,7 @@ class Unpacker(wiring.Component):
                 "base": In(self.address_bits),
                 "accepted": Out(1),
                 "loaded": Out(1),
+                "wait": In(1),
                 "write": Out(1),
                 "enable": Out(sizes.banks),
                 "address": Out(data.ArrayLayout(unsigned(self.address_bits), sizes.banks)),
@@ -70,11 +73,11 @@ class Unpacker(wiring.Component):
         m.d.comb += [
             self.load.ready.eq(~busy & self.slot_free),
             self.accepted.eq(self.load.valid & self.load.ready),
-            self.weights.ready.eq(busy & (~writing | (last_write & ~final))),
-            self.write.eq(writing),
-            self.loaded.eq(writing & last_write & final),
+            self.write.eq(writing & ~self.wait),
+            self.weights.ready.eq(busy & (~writing | (self.write & last_write & ~final))),
+            self.loaded.eq(self.write & last_write & final),
         ]
-        with m.If(writing & last_write):
+        with m.If(self.write & last_write):
             m.d.sync += writing.eq(0)
         with m.If(self.accepted):
             m.d.sync += busy.eq(1)
@@ -91,7 +94,7 @@ class Unpacker(wiring.Component):
     def _beat(
         self, m: Module, taken: Signal, writing: Signal, last_write: Signal, final: Signal
     ) -> None:
-        """Write vector n of a row to bank n mod B, word n div B, max(1, ceil(V/B)) cycles a beat."""
+        """Write vector n of a row to bank n mod B, word n div B, in ceil(V/B) cycles per beat."""
         sizes, banks, in_beat = self.sizes, self.sizes.banks, self.sizes.vectors_per_beat
         steps = write_cycles(sizes)[0]
         held = Signal(in_beat * sizes.vector_bits)
@@ -120,7 +123,7 @@ class Unpacker(wiring.Component):
             ]
         with m.If(taken):
             m.d.sync += [held.eq(self.weights.payload), writing.eq(1), step.eq(0)]
-        with m.If(writing):
+        with m.If(self.write):
             with m.If(~last_write):
                 m.d.sync += step.eq(step + 1)
             with m.Elif(row_last):
@@ -146,7 +149,7 @@ class Unpacker(wiring.Component):
             m.d.comb += [
                 turned.eq(Mux(offset > bank, bank + banks - offset, bank - offset)),
                 number.eq(turned + step * banks),
-                self.enable[bank].eq(writing & (number < in_beat) & (number < left)),
+                self.enable[bank].eq(self.write & (number < in_beat) & (number < left)),
                 self.address[bank].eq(word + step + (offset > bank)),
                 self.data[bank].eq(Array(vectors)[number]),
             ]
@@ -183,7 +186,7 @@ class Unpacker(wiring.Component):
                 for number, register in enumerate(held):
                     with m.Case(number):
                         m.d.sync += register.eq(self.weights.payload)
-        with m.If(writing):
+        with m.If(self.write):
             m.d.sync += [word.eq(word + 1), part.eq(Mux(part == words - 1, 0, part + 1))]
             with m.If(part == words - 1):
                 m.d.sync += left.eq(Mux(left == 1, groups, left - 1))
@@ -191,7 +194,7 @@ class Unpacker(wiring.Component):
                     m.d.sync += rows.eq(rows - 1)
         bits = Cat(held)
         m.d.comb += [
-            self.enable.eq(writing.replicate(sizes.banks)),
+            self.enable.eq(self.write.replicate(sizes.banks)),
             self.data.as_value().eq(
                 Array([bits[i * word_bits : (i + 1) * word_bits] for i in range(words)])[part]
             ),

@@ -1,98 +1,20 @@
-"""Timed stream graphs of the ternary matmul engine.
+"""Timed stream graph of the ternary matmul engine, transfer by transfer.
 
-The graphs state in which cycle the RTL (`headrace.rtl.tellme`) does what; docs/engine.md describes
+The graph states in which cycle the RTL (`headrace.rtl.tellme`) does what; docs/engine.md describes
 the machine and docs/timing-theory.md the rule by which graphs are simulated.
+`headrace.sim.tellme.tokens` has the coarser graph for whole layers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 
 from headrace.arch.tellme.engine import EngineSizes, write_cycles
-from headrace.errors import InputError
-from headrace.sim.graph import IntArray, IntLike, StreamGraph, pulse
+from headrace.arch.tellme.job import EngineJob, check_job
+from headrace.sim.graph import IntArray, StreamGraph
 
-__all__ = ["Compute", "EngineJob", "Load", "engine_graph", "token_graph"]
-
-
-@dataclass(frozen=True)
-class Load:
-    """A load command: fill the next free slot with `rows` x `groups`."""
-
-    rows: int
-    groups: int
-
-
-@dataclass(frozen=True)
-class Compute:
-    """A compute command: `tokens` tokens on the oldest loaded slot."""
-
-    rows: int
-    groups: int
-    stride: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class EngineJob:
-    """What the engine is asked to do, and when its streams let it.
-
-    Commands are offered from cycle 0 on.
-
-    Parameters
-    ----------
-    loads : sequence of Load
-    computes : sequence of Compute
-        As many as loads; each releases the slot of its load.
-    weight_arrivals, activation_arrivals, result_arrivals : int64 array, optional
-        Earliest cycle in which each beat, transfer of activations, and result can be taken;
-        by default all from cycle 0 on.
-    """
-
-    loads: Sequence[Load]
-    computes: Sequence[Compute]
-    weight_arrivals: IntLike | None = None
-    activation_arrivals: IntLike | None = None
-    result_arrivals: IntLike | None = None
-
-    def __post_init__(self) -> None:
-        if not self.loads or len(self.loads) != len(self.computes):
-            raise InputError(
-                f"engine job: {len(self.loads)} loads and {len(self.computes)} computes; as many"
-                " of the one as of the other are needed, and at least one"
-            )
-        for command in (*self.loads, *self.computes):
-            if min(vars(command).values()) < 1:
-                raise InputError(f"engine job: {command} must have at least 1 of everything")
-
-
-def token_graph(sizes: EngineSizes, rows: int, groups: int) -> StreamGraph:
-    """Build the graph of one computation; an iteration is a token.
-
-    A firing is a row block (`front`, `lookup`) or a token (`drain`), so that whole layers are
-    quick to simulate. Cycle 0 is the one after the command was accepted; `cycles` of n iterations
-    count up to the last result of n tokens. Weights are all there.
-
-    Parameters
-    ----------
-    sizes : EngineSizes
-    rows, groups : int
-        Row blocks and output groups of the computation.
-    """
-    front, lookup = sizes.front_cycles, groups * sizes.lookup_cycles
-    drain = sizes.drain_cycles(groups)
-    graph = StreamGraph("engine")
-    graph.add_node("front", phases=rows, ii=front, latency=front)
-    graph.add_node("lookup", phases=rows, ii=lookup, latency=lookup)
-    graph.add_node("drain", ii=drain, latency=drain)
-    graph.add_edge("front", "lookup", depth=sizes.table_buffers, release=lookup, name="tables")
-    graph.add_edge("lookup", "drain", produce=pulse(rows, -1))
-    graph.add_edge("drain", "lookup", consume=pulse(rows, 0), initial=1, name="accumulators")
-    if sizes.table_buffers == 1:
-        graph.add_edge("drain", "front", consume=pulse(rows, 0), initial=1, name="turn")
-    return graph
+__all__ = ["engine_graph"]
 
 
 def engine_graph(sizes: EngineSizes, job: EngineJob) -> StreamGraph:
@@ -108,12 +30,17 @@ def engine_graph(sizes: EngineSizes, job: EngineJob) -> StreamGraph:
     ----------
     sizes : EngineSizes
     job : EngineJob
-        Tiles must fit the engine; this is not checked here.
 
     Returns
     -------
     StreamGraph
+
+    Raises
+    ------
+    InputError
+        The engine cannot do the job.
     """
+    check_job(job, sizes)
     graph = StreamGraph("engine")
     blocks = sum(c.rows * c.tokens for c in job.computes)
     _add_loading(graph, sizes, job)
