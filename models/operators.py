@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from math import prod
 
+from headrace.errors import InputError
+
 __all__ = ["FORMAT_BITS", "KINDS", "Operator"]
 
 FORMAT_BITS = {
@@ -69,6 +71,11 @@ class Operator:
         Attention and RoPE only: query heads, key/value heads, values per head.
     causal : bool
         Attention only: a token sees itself and earlier tokens, through a KV cache.
+
+    Raises
+    ------
+    InputError
+        The kind or a format is unknown.
     """
 
     name: str
@@ -87,6 +94,19 @@ class Operator:
     kv_heads: int = 0
     head_dim: int = 0
     causal: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(
+                f"operator {self.name}: kind = {self.kind!r}; one of {', '.join(sorted(KINDS))} "
+                "is needed"
+            )
+        for value in (self.weight_format, self.activation_format, self.output_format):
+            if value not in FORMAT_BITS:
+                raise InputError(
+                    f"operator {self.name}: format = {value!r}; one of {', '.join(FORMAT_BITS)} "
+                    "is needed"
+                )
 
     @property
     def weights(self) -> int:

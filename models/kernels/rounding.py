@@ -5,6 +5,9 @@ that are exactly halves, then round to the nearest half, ties to even. For +, -,
 halves this equals the correctly rounded half operation, since float32 carries more than
 2 x 11 + 1 bits. NumPy's float16 arithmetic does the same; these scalar functions exist because
 numba has no float16 on the CPU.
+
+numba's cache looks only at a caller's own file: after a change here, delete the callers'
+``__pycache__``.
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.errors import InputError
 from headrace.models.checkpoint import example_checkpoint
-from headrace.models.generation import generate
+from headrace.models.generation import _pieces, generate
 from headrace.models.sampling import sample
 from headrace.models.tokenizer import Tokenizer
 
@@ -63,8 +63,6 @@ def test_characters_of_several_tokens_come_whole():
     ids = tokenizer.encode("naïve €5 — ☃")
     assert tokenizer.decode(ids) == "naïve €5 — ☃"
     assert "\ufffd" in tokenizer.decode(ids[:3])
-
-    from headrace.models.generation import _pieces
 
     pieces = list(_pieces(tokenizer, iter(ids)))
     assert "".join(pieces) == "naïve €5 — ☃"

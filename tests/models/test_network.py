@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import InputError
-from headrace.models.network import KINDS, load_network, network_from_config, network_names
+from headrace.models.network import Operator, load_network, network_from_config, network_names
 
 # Published: TeLLMe's workload (section 1 of its paper), the cards of Llama 3 8B and BitNet 2B4T,
 # DeiT's table for ViT-Ti and ViT-S, and the note beside tiny-bitnet.
@@ -83,7 +83,6 @@ def test_layer_has_the_operators_of_the_schedule():
 @pytest.mark.parametrize("name", network_names())
 def test_graph_is_connected_ordered_and_shapes_fit(name):
     network = load_network(name)
-    assert {op.kind for op in network.operators} <= KINDS
     assert nx.is_directed_acyclic_graph(network.graph)
     assert nx.is_weakly_connected(network.graph)
     position = {op.name: i for i, op in enumerate(network.operators)}
@@ -94,6 +93,29 @@ def test_graph_is_connected_ordered_and_shapes_fit(name):
             assert network.operator(source).out_features == reader.in_features
     if network.family != "vit":
         assert {op.kind for op in network.operators} >= {"embedding", "lm_head", "attention"}
+
+
+def test_operator_refuses_what_it_does_not_know():
+    shape = {"layer": None, "in_features": 4, "out_features": 4}
+    with pytest.raises(InputError, match="operator x: kind = 'conv'; one of attention, "):
+        Operator(name="x", kind="conv", **shape)
+    with pytest.raises(InputError, match="operator x: format = 'int3'; one of ternary, int8"):
+        Operator(name="x", kind="gelu", output_format="int3", **shape)
+
+
+def test_work_of_small_operators_by_hand():
+    vit = load_network("vit-tiny")
+    # 196 patches of 768 values, 197 tokens attend to all 197, one class token is classified
+    assert vit.operator("patch_embedding").macs(197) == 196 * 768 * 192
+    assert vit.operator("layers.0.attention").macs(197) == 2 * 192 * 197 * 197
+    assert vit.operator("layers.0.attention").kv_read_bytes(197) == 0
+    assert vit.operator("classifier").macs(197) == 192_000
+    assert vit.operator("layers.0.q_proj").weight_bytes() == (192 * 192 + 192) * 2
+    llama = load_network("llama-3-8b")
+    attention = llama.operator("layers.31.attention")
+    assert attention.macs(3, 5) == 2 * 4096 * (6 + 7 + 8)
+    assert attention.kv_read_bytes(3, 5) == 8 * 2 * 1024 * 2
+    assert llama.operator("layers.0.attention_residual").input_bytes(2) == 2 * 2 * 4096 * 2
 
 
 def test_grouped_query_shapes():
