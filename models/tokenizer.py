@@ -42,6 +42,9 @@ class Tokenizer:
             self._tokenizer = _Tokenizer.from_str(text)
         except Exception as error:  # the library raises Exception itself
             raise InputError(f"{path}: not a tokenizer: {' '.join(str(error).split())}") from error
+        # a file may ask for padding to any length, or cut a prompt short without a word
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the token ids of a text; `special` adds what the tokenizer puts around it."""

@@ -105,6 +105,21 @@ def test_tokenizer_that_is_missing_or_broken(tmp_path):
         generate(folder, "x")
 
 
+def test_tokenizer_file_can_neither_pad_nor_cut(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    raw = json.loads((example_checkpoint() / "tokenizer.json").read_text())
+    raw["padding"] = {
+        "strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "x",
+    }  # fmt: skip
+    raw["truncation"] = {
+        "direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0,
+    }  # fmt: skip
+    path.write_text(json.dumps(raw))
+    text = "Friends, Romans"
+    assert Tokenizer(tmp_path).encode(text) == Tokenizer(example_checkpoint()).encode(text)
+
+
 def test_special_token_that_is_none(tmp_path):
     folder = copy_with(tmp_path, {"eos_token_id": "end"})
     with pytest.raises(InputError, match="eos_token_id = end; token ids"):

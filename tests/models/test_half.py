@@ -162,11 +162,14 @@ def test_rounding_examples_of_the_quantiser():
     assert largest.tolist() == [127]
 
 
-def test_quantiser_saturates_symmetrically():
-    # with max 24 the factor rounds up to 5.297 and the largest value lands at 127.1
-    x = np.array([24, -24, 12], dtype=np.float16)
-    q, _ = quantise_activations_half(x)
-    assert q.tolist()[:2] == [127, -127]
+def test_quantiser_maps_every_largest_value_to_127():
+    largest = FINITE[FINITE >= 0.00195]
+    q, _ = quantise_activations_half(np.stack([largest, -largest], axis=1))
+    assert (q == [127, -127]).all()
+    small = FINITE[(FINITE >= 0) & (FINITE < 0.00195)]
+    q, _ = quantise_activations_half(np.stack([small, -small], axis=1))
+    assert (q[:, 0] == -q[:, 1]).all()
+    assert q.max() <= 127
     assert quantise_activations(np.array([-3.0, 1.5], np.float32))[0].tolist() == [-127, 64]
 
 
