@@ -1,11 +1,14 @@
 """Amaranth components to Verilog text."""
 
 import os
+import re
 from typing import Any
 
 from headrace.rtl.names import verilog_identifier
 
 __all__ = ["to_verilog"]
+
+_MEMORY_INIT = re.compile(r"  initial begin\n((?:    (\w+)\[\d+\] = \d+'h0+;\n)+)  end\n")
 
 
 def to_verilog(component: Any, name: str) -> str:
@@ -14,6 +17,9 @@ def to_verilog(component: Any, name: str) -> str:
     The text depends on the component alone: the Yosys that writes it is the one pinned with
     Amaranth, and no path or source line goes into it. Ports are the members of the component's
     signature, nested names joined by ``__``, besides ``clk`` and ``rst``.
+
+    Memories of zeros are cleared in simulation alone: FPGA memories power up as zeros, a URAM
+    accepts no initial value, and a line per word makes synthesis slow.
 
     Parameters
     ----------
@@ -39,4 +45,16 @@ def to_verilog(component: Any, name: str) -> str:
             del os.environ["AMARANTH_USE_YOSYS"]
         else:
             os.environ["AMARANTH_USE_YOSYS"] = before
-    return str(text)
+    return _MEMORY_INIT.sub(_clear_in_simulation, str(text))
+
+
+def _clear_in_simulation(match: re.Match[str]) -> str:
+    memory, words = match[2], match[1].count("\n")
+    counter = f"{memory}_word"
+    return (
+        "`ifndef SYNTHESIS\n"
+        f"  integer {counter};\n"
+        f"  initial for ({counter} = 0; {counter} < {words}; {counter} = {counter} + 1)"
+        f" {memory}[{counter}] = 0;\n"
+        "`endif\n"
+    )
