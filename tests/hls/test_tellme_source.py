@@ -35,6 +35,10 @@ def kernel(**axes) -> str:
     return HLS.tree(TELLME.point(axes))["src/ternary_matmul.cpp"].decode()
 
 
+def test_the_design_names_this_face():
+    assert TELLME.face("hls") is HLS
+
+
 def test_index_order_of_the_paper():
     # Section 3.1: a, b, c, a+b, a-b, a+c, a-c, b+c, b-c, a+b+c, a+b-c, a-b+c, -a+b+c of (5, -3, 7)
     sums = [sum(w * x for w, x in zip(p, (5, -3, 7), strict=True)) for p in patterns(3)]
@@ -167,7 +171,11 @@ def test_the_folder_stands_alone(tmp_path: Path):
     run = [out / "testbench", "tb/vectors.txt"]
     done = subprocess.run(run, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("32 accumulators compared, 0 differ\nlargest occupancy: weights")
+    # 2 tiles of 2 rows and 2 tokens: a beat per row, 12 activations per row, 2 groups per token
+    assert done.stdout == (
+        "32 accumulators compared, 0 differ\n"
+        "largest occupancy: weights 4, activations 96, results 8\n"
+    )
 
     vectors = out / "tb" / "vectors.txt"
     lines = vectors.read_text().splitlines()

@@ -3,7 +3,7 @@ static void load_tile(hls::stream<load_t>& load, hls::stream<beat_t>& weights, s
     const load_t command = load.read();
     const unsigned rows = command.range(15, 0);
     const unsigned groups = command.range(31, 16);
-    require(rows * groups * WORDS_PER_GROUP <= SLOT_WORDS, "load: tile exceeds the slot");
+    require(1ULL * rows * groups * WORDS_PER_GROUP <= SLOT_WORDS, "load: tile exceeds the slot");
     unsigned word = 0;
 rows:
     for (unsigned row = 0; row < rows; row++) {

@@ -68,6 +68,17 @@ groups:
     }
 }
 
+// Run row block after row block; a dataflow region must be the whole body of a plain loop.
+static void run_blocks(unsigned blocks, const slot_t slot, compute_t command,
+                       hls::stream<lanes_t>& activations, hls::stream<results_t>& results) {
+blocks:
+    for (unsigned step = 0; step < blocks; step++) {
+@dataflow@        block_t block;
+@block_pragmas@        prepare(activations, block);
+        look_up(block, slot, command, results);
+    }
+}
+
 // Run all tokens of one command on a loaded slot.
 static void compute_tile(const slot_t slot, hls::stream<compute_t>& compute,
                          hls::stream<lanes_t>& activations, hls::stream<results_t>& results) {
@@ -78,15 +89,9 @@ static void compute_tile(const slot_t slot, hls::stream<compute_t>& compute,
     const unsigned tokens = command.range(63, 48);
     require(rows > 0 && groups > 0, "compute: rows and groups must be at least 1");
     require(groups <= MAX_GROUPS, "compute: groups exceed the accumulators");
-    require(((rows - 1) * stride + groups) * WORDS_PER_GROUP <= SLOT_WORDS,
+    require(((rows - 1ULL) * stride + groups) * WORDS_PER_GROUP <= SLOT_WORDS,
             "compute: tile exceeds the slot");
-
-blocks:
-    for (unsigned step = 0; step < rows * tokens; step++) {
-@dataflow@        block_t block;
-@block_pragmas@        prepare(activations, block);
-        look_up(block, slot, command, results);
-    }
+    run_blocks(rows * tokens, slot, command, activations, results);
 }
 
 @slots_code@
