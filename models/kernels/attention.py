@@ -24,7 +24,8 @@ def attention(
 ) -> NDArray[np.float32]:
     """Return causal softmax attention in float32.
 
-    The queries are the last `tokens` of the `context` positions.
+    The queries are the last `tokens` of the `context` positions. Sums run in ascending order of
+    the coordinate or key, without BLAS.
 
     Parameters
     ----------
@@ -37,16 +38,10 @@ def attention(
     ndarray of float32, shape (tokens, heads, head_dim)
     """
     _check(q, k, v)
-    tokens, heads, head_dim = q.shape
-    group = heads // k.shape[1]
-    keys = np.repeat(k.transpose(1, 2, 0), group, axis=0)
-    values = np.repeat(v.transpose(1, 0, 2), group, axis=0)
-    scores = q.transpose(1, 0, 2) @ keys * np.float32(1 / math.sqrt(head_dim))
-    later = np.arange(len(k)) > np.arange(len(k) - tokens, len(k))[:, None]
-    scores[:, later] = -np.inf
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return np.ascontiguousarray((weights @ values).transpose(1, 0, 2))
+    out = np.zeros(q.shape, np.float32)
+    q, k, v = (np.ascontiguousarray(a, dtype=np.float32) for a in (q, k, v))
+    _attend(q, k, v, np.float32(1 / math.sqrt(q.shape[-1])), out)
+    return out
 
 
 def prefill_key_steps(tokens: int, lanes: int = 8) -> int:
@@ -173,6 +168,30 @@ def _divide(out: NDArray[np.float32], total: NDArray[np.float32], head_dim: int)
     with np.errstate(over="ignore", under="ignore"):
         result: Half = out[..., :head_dim].astype(np.float16) * inverse
     return result
+
+
+@njit(cache=True)
+def _attend(q, k, v, scale, out):  # type: ignore[no-untyped-def]
+    tokens, heads, head_dim = q.shape
+    group = heads // k.shape[1]
+    weights = np.empty(k.shape[0], np.float32)
+    for i in range(tokens):
+        seen = k.shape[0] - tokens + i + 1
+        for h in range(heads):
+            for key in range(seen):
+                dot = np.float32(0)
+                for d in range(head_dim):
+                    dot += q[i, h, d] * k[key, h // group, d]
+                weights[key] = dot * scale
+            largest = weights[:seen].max()
+            total = np.float32(0)
+            for key in range(seen):
+                weights[key] = np.exp(weights[key] - largest)
+                total += weights[key]
+            for key in range(seen):
+                weight = weights[key] / total
+                for d in range(head_dim):
+                    out[i, h, d] += weight * v[key, h // group, d]
 
 
 @njit(cache=True)
