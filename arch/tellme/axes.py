@@ -237,6 +237,12 @@ CONSTRAINTS = (
         knobs=("weight_ports", "port_bits", "tables", "group_size", "weight_packing"),
     ),
     Constraint(
+        name="slot",
+        rule="weight_words / weight_slots x weight_banks >= copies, one output group per slot,",
+        holds=lambda p: p["weight_words"] // p["weight_slots"] * p["weight_banks"] >= p["copies"],
+        knobs=("weight_words", "weight_slots", "weight_banks", "copies"),
+    ),
+    Constraint(
         name="overlap",
         rule="weight_layout = exact when weight_slots > 1",
         holds=lambda p: (p["weight_slots"] == 1) | (p["weight_layout"] == "exact"),
