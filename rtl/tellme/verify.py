@@ -1,0 +1,285 @@
+"""Hold the engine's Verilog against a reference, and its cycles against a model."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.arch.tellme.engine import EngineSizes
+from headrace.arch.tellme.job import Compute, EngineJob, Load, check_job
+from headrace.arch.tellme.packing import pack_weights
+from headrace.rtl.simulators import run_cocotb
+from headrace.rtl.tellme.bench import activation_transfers, simulate_engine
+from headrace.rtl.tellme.engine import TernaryMatmul
+from headrace.rtl.verilog import to_verilog
+
+__all__ = [
+    "BitsResult",
+    "CyclesResult",
+    "EngineVectors",
+    "check_bits",
+    "check_cycles",
+    "random_vectors",
+    "run_vectors",
+    "write_vectors",
+]
+
+Reference = Callable[[NDArray[np.int8], NDArray[np.int8]], NDArray[np.int64]]
+"""From inputs [tokens, K] and ternary weights [N, K] to integer products [tokens, N]."""
+
+_MOST_ROWS = 4
+_MOST_TOKENS = 8
+_MOST_STALL = 0.6
+_TOP = "ternary_matmul"
+
+
+@dataclass(frozen=True, eq=False)
+class EngineVectors:
+    """A job with its data and what must come out.
+
+    Attributes
+    ----------
+    job : EngineJob
+    beats : uint8 array, shape (beats, beat_bits / 8)
+    activations : int8 array, shape (transfers, activation_lanes)
+    results : int64 array, shape (results, Q)
+    """
+
+    job: EngineJob
+    beats: NDArray[np.uint8]
+    activations: NDArray[np.int8]
+    results: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BitsResult:
+    """Outcome of `check_bits`.
+
+    Attributes
+    ----------
+    passed : bool
+    vectors : int
+        Results (Q accumulators each) that were compared and equal.
+    cycles_measured : int
+        Cycles from the first accepted command to the last result, stalls included; 0 if failed.
+    message : str
+        Empty if passed, otherwise the end of the simulator's output.
+    """
+
+    passed: bool
+    vectors: int
+    cycles_measured: int
+    message: str
+
+
+@dataclass(frozen=True)
+class CyclesResult:
+    """Outcome of `check_cycles`: equal bits, and cycles by the model and by the RTL."""
+
+    bits_equal: bool
+    cycles_predicted: int
+    cycles_measured: int
+
+    @property
+    def error(self) -> float:
+        """Prediction / measurement - 1."""
+        return self.cycles_predicted / self.cycles_measured - 1
+
+
+def random_vectors(
+    sizes: EngineSizes, vectors: int, generator: np.random.Generator, reference: Reference
+) -> EngineVectors:
+    """Draw loads and computations with at least `vectors` results.
+
+    Shapes are random, most with padded rows and output groups; weights and activations are
+    uniform, with some extreme rows of +-127.
+
+    Parameters
+    ----------
+    sizes : EngineSizes
+    vectors : int
+    generator : numpy.random.Generator
+    reference : callable
+        Says which bits are right.
+    """
+    loads: list[Load] = []
+    computes: list[Compute] = []
+    beats, activations, results = [], [], []
+    count = 0
+    while count < vectors:
+        weights, inputs = _draw_matrices(sizes, generator)
+        groups = -(-len(weights) // sizes.copies)
+        rows = sizes.row_blocks(weights.shape[1])
+        expected = np.zeros((len(inputs), groups * sizes.copies), np.int64)
+        expected[:, : len(weights)] = reference(inputs, weights)
+        half = 1 << (sizes.accumulator_bits - 1)
+        padded = np.zeros((len(inputs), rows * sizes.block_inputs), np.int8)
+        padded[:, : inputs.shape[1]] = inputs
+        loads.append(Load(rows, groups))
+        computes.append(Compute(rows, groups, groups, len(inputs)))
+        beats.append(pack_weights(weights, sizes))
+        activations.append(activation_transfers(padded, sizes))
+        results.append(((expected + half) % (2 * half) - half).reshape(-1, sizes.copies))
+        count += len(results[-1])
+    job = EngineJob(loads, computes)
+    check_job(job, sizes)
+    return EngineVectors(
+        job, np.concatenate(beats), np.concatenate(activations), np.concatenate(results)
+    )
+
+
+def _draw_matrices(
+    sizes: EngineSizes, generator: np.random.Generator
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Draw weights [N, K] that fit a slot, and inputs [tokens, K]."""
+    room = sizes.slot_words // sizes.words_per_group
+    groups = int(generator.integers(1, min(room, sizes.max_groups) + 1))
+    rows = int(generator.integers(1, min(room // groups, _MOST_ROWS) + 1))
+    tokens = int(generator.integers(1, _MOST_TOKENS + 1))
+    outputs = groups * sizes.copies - int(generator.integers(0, sizes.copies))
+    depth = rows * sizes.block_inputs - int(generator.integers(0, sizes.block_inputs))
+    weights = generator.integers(-1, 2, (outputs, depth)).astype(np.int8)
+    inputs = generator.integers(-127, 128, (tokens, depth)).astype(np.int8)
+    if generator.random() < 0.2:
+        inputs[0] = 127 * np.where(weights[0] < 0, -1, 1)
+    return weights, inputs
+
+
+def write_vectors(path: Path, vectors: EngineVectors, stall: Sequence[float]) -> None:
+    """Write the file that ``cocotb_engine.py`` reads.
+
+    Parameters
+    ----------
+    path : Path
+        ``vectors.npz`` beside the test.
+    vectors : EngineVectors
+    stall : sequence of 5 float
+        Chance of a stall, per cycle, of load, compute, weights, activations, results.
+    """
+    job = vectors.job
+    np.savez_compressed(
+        path,
+        loads=np.array([(x.rows, x.groups) for x in job.loads], np.int64),
+        computes=np.array([(c.rows, c.groups, c.stride, c.tokens) for c in job.computes], np.int64),
+        beats=vectors.beats,
+        activations=vectors.activations,
+        results=vectors.results,
+        stall=np.array(stall, np.float64),
+    )
+
+
+def run_vectors(
+    sizes: EngineSizes,
+    vectors: EngineVectors,
+    stall: Sequence[float],
+    seed: int,
+    simulator: str,
+    folder: Path,
+    verilog: str | None = None,
+) -> BitsResult:
+    """Run vectors through the engine's Verilog in a simulator.
+
+    Parameters
+    ----------
+    sizes : EngineSizes
+    vectors : EngineVectors
+    stall : sequence of 5 float
+        See `write_vectors`.
+    seed : int
+        Of the stalls.
+    simulator : {"icarus", "verilator"}
+    folder : Path
+        Where to put sources, vectors and builds.
+    verilog : str, optional
+        The engine's Verilog, top module ``ternary_matmul``; by default it is emitted.
+
+    Raises
+    ------
+    InputError
+        The simulator is not there.
+    RuntimeError
+        The Verilog cannot be built.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / f"{_TOP}.v"
+    source.write_text(to_verilog(TernaryMatmul(sizes), _TOP) if verilog is None else verilog)
+    module, report = folder / "cocotb_engine.py", folder / "report.json"
+    with as_file(files("headrace.rtl.tellme") / module.name) as original:
+        shutil.copyfile(original, module)
+    write_vectors(folder / "vectors.npz", vectors, stall)
+    report.unlink(missing_ok=True)
+    outcome = run_cocotb([source], _TOP, module, simulator, folder / simulator, seed)
+    if not outcome.passed or not report.is_file():
+        return BitsResult(False, 0, 0, outcome.log)
+    done = json.loads(report.read_text())
+    return BitsResult(done["results"] == len(vectors.results), done["results"], done["cycles"], "")
+
+
+def check_bits(
+    sizes: EngineSizes,
+    vectors: int,
+    seed: int,
+    simulator: str,
+    reference: Reference,
+    folder: Path | None = None,
+) -> BitsResult:
+    """Compare the engine's Verilog with a reference while every stream stalls at random.
+
+    Parameters
+    ----------
+    sizes : EngineSizes
+    vectors : int
+        Results to compare, at least.
+    seed : int
+    simulator : {"icarus", "verilator"}
+    reference : callable
+        Says which bits are right; see `Reference`.
+    folder : Path, optional
+        Keep everything there; by default nothing is kept.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = random_vectors(sizes, vectors, generator, reference)
+    stall = generator.uniform(0, _MOST_STALL, 5)
+    if folder is not None:
+        return run_vectors(sizes, drawn, stall.tolist(), seed, simulator, folder)
+    with TemporaryDirectory(prefix="headrace-") as temporary:
+        return run_vectors(sizes, drawn, stall.tolist(), seed, simulator, Path(temporary))
+
+
+def check_cycles(
+    sizes: EngineSizes,
+    vectors: int,
+    seed: int,
+    reference: Reference,
+    predict: Callable[[EngineSizes, EngineJob], int],
+    weight_arrivals: Callable[[int], NDArray[np.int64]] | None = None,
+) -> CyclesResult:
+    """Compare the engine's cycles, in Amaranth's simulator, with a model.
+
+    Parameters
+    ----------
+    sizes : EngineSizes
+    vectors : int
+        Results, at least.
+    seed : int
+    reference : callable
+        Says which bits are right.
+    predict : callable
+        Cycles from the first accepted command to the last result.
+    weight_arrivals : callable, optional
+        Cycles in which so many beats arrive; by default they are all there.
+    """
+    drawn = random_vectors(sizes, vectors, np.random.default_rng(seed), reference)
+    job = drawn.job
+    if weight_arrivals is not None:
+        job = replace(job, weight_arrivals=weight_arrivals(len(drawn.beats)))
+    run = simulate_engine(sizes, job, drawn.beats, drawn.activations)
+    return CyclesResult(
+        bool(np.array_equal(run.results, drawn.results)), predict(sizes, job), run.cycles
+    )
