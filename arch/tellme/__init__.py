@@ -23,5 +23,6 @@ TELLME = Design(
         "hls": "headrace.hls.tellme:HLS",
         "search": "headrace.search.tellme:SPACE",
         "reproduce": "headrace.search.reproduce.tellme:rows",
+        "verify": "headrace.verification.tellme:VERIFY",
     },
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headrace.errors import InputError
 
-__all__ = ["replace_directory", "write_atomic"]
+__all__ = ["check_replaceable", "replace_directory", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -46,6 +46,23 @@ def write_atomic(path: Path, data: bytes | str) -> None:
                 os.unlink(temporary)
 
 
+def check_replaceable(path: Path) -> None:
+    """Check that `replace_directory` may put a folder at `path`.
+
+    Raises
+    ------
+    InputError
+        It is a file, or a folder that holds something headrace did not write.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"cannot write {path}: it is a file, a folder is needed")
+        if path.is_dir() and any(path.iterdir()) and not (path / "point.toml").exists():
+            raise InputError(f"cannot replace {path}: it holds files that headrace did not write")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
 @contextmanager
 def replace_directory(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; move it into place when the block succeeds.
@@ -64,22 +81,34 @@ def replace_directory(path: Path) -> Iterator[Path]:
     InputError
         The place cannot be written, or holds something that is not ours.
     """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"cannot write {path}: it is a file, a folder is needed")
-    if path.is_dir() and any(path.iterdir()) and not (path / "point.toml").exists():
-        raise InputError(f"cannot replace {path}: it holds files that headrace did not write")
+    check_replaceable(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         os.chmod(temporary, 0o755)
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-        temporary = None
+        _swap(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Move `new` to `path`; what stood there leaves only when `new` is in place."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except BaseException:
+            if not path.exists():
+                os.replace(old, path)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -2,15 +2,17 @@
 
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Report", "console", "number", "plain", "table"]
+__all__ = ["Report", "console", "number", "plain", "results_only", "table"]
 
 _PIPE_WIDTH = 200
 """Columns of a table that goes to a file or pipe, where there is no terminal to fit."""
@@ -69,6 +71,23 @@ class Report:
             **self.payload,
         }
         sys.stdout.write(json.dumps(plain(body), allow_nan=False) + "\n")
+
+
+@contextmanager
+def results_only() -> Iterator[None]:
+    """Send to standard error what other tools and their libraries print on standard output."""
+    if sys.stdout is None or sys.stderr is None:
+        yield
+        return
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))
+        with suppress(OSError):  # not a real file, as under test: nothing to turn round
+            sys.stdout.flush()
+            kept = os.dup(1)
+            os.dup2(2, 1)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 1)
+        yield
 
 
 def plain(value: object) -> Any:

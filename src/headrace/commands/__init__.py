@@ -6,19 +6,34 @@ Typer, the shared options and `headrace.output`.
 
 import typer
 
+from headrace.commands.demo import demo
 from headrace.commands.designs import designs
 from headrace.commands.devices import devices
+from headrace.commands.emit import emit
 from headrace.commands.explore import explore
 from headrace.commands.models import models
 from headrace.commands.reproduce import reproduce
 from headrace.commands.roofline import roofline
 from headrace.commands.run import run
 from headrace.commands.simulate import simulate
+from headrace.commands.verify import verify
 from headrace.errors import InputError
 
 __all__ = ["application"]
 
-_COMMANDS = (devices, models, designs, run, simulate, explore, reproduce, roofline)
+_COMMANDS = (
+    devices,
+    models,
+    designs,
+    run,
+    simulate,
+    explore,
+    emit,
+    verify,
+    reproduce,
+    roofline,
+    demo,
+)
 
 
 def application() -> typer.Typer:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from headrace.search.explore import Candidate, Exploration
 
-__all__ = ["explore", "front_table"]
+__all__ = ["difference_table", "explore", "front_table"]
 
 _SHOWN = 20
 
@@ -159,19 +159,19 @@ def _show(console: "Console", title: str, found: "Exploration", output: Path | N
         console.print(front_table(found))
     figures = [*found.best.metrics.items(), *found.best.resources.items()]
     console.print(table(f"best: {found.goal.text}", ["figure", "value"], figures))
-    changed = _difference(found.best)
-    console.print(table("its axes that differ from the published point", *changed))
+    console.print(difference_table(found.best))
     if output is not None:
         console.print(f"wrote {output}", markup=False)
 
 
-def _difference(candidate: "Candidate") -> tuple[list[str], list[list[object]]]:
+def difference_table(candidate: "Candidate") -> Any:
+    """Return a table of the axes on which a candidate differs from the published point."""
     from headrace.arch.design import load_design
 
     published = load_design(candidate.point.design).point()
-    rows: list[list[object]] = [
+    rows = [
         [name, published[name], value]
         for name, value in candidate.point.items()
         if published[name] != value
     ]
-    return ["axis", "published", "here"], rows
+    return table("where it differs from the published point", ["axis", "published", "here"], rows)

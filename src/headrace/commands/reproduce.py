@@ -1,5 +1,6 @@
 """``headrace reproduce``: the paper's figures beside the predicted ones."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from headrace.commands.options import DesignArgument, JsonOption
@@ -18,36 +19,41 @@ def reproduce(design: DesignArgument, json: JsonOption = False) -> Report:
     from headrace.arch.design import load_design
 
     chosen = load_design(design)
-    rows = [{key: getattr(row, key) for key in _KEYS} for row in chosen.face("reproduce")()]
+    rows = list(chosen.face("reproduce")())
 
     def show(console: "Console") -> None:
         console.print(reproduction_table(chosen.name, rows))
         console.print("fitted: a constant was chosen to meet this figure, so it is no prediction.")
 
-    return Report(command="reproduce", payload={"rows": rows}, show=show, as_json=json)
+    return Report(
+        command="reproduce",
+        payload={"rows": [{key: getattr(row, key) for key in _KEYS} for row in rows]},
+        show=show,
+        as_json=json,
+    )
 
 
-def reproduction_table(name: str, rows: list[dict[str, Any]]) -> Any:
+def reproduction_table(name: str, rows: Iterable[Any]) -> Any:
     """Return the rows as a table, the error in per cent.
 
     Parameters
     ----------
     name : str
         Of the design.
-    rows : list of dict
-        With the keys of the JSON contract.
+    rows : iterable
+        What the ``reproduce`` face returns.
     """
     heads = ["figure", "published", "predicted", "unit", "error", "fitted", "source", "note"]
     body = [
         [
-            row["what"],
-            row["published"],
-            row["predicted"],
-            row["unit"],
-            "-" if row["error"] is None else f"{row['error']:+.2%}",
-            row["fitted"],
-            row["source"],
-            row["note"],
+            row.what,
+            row.published,
+            row.predicted,
+            row.unit,
+            "-" if row.error is None else f"{row.error:+.2%}",
+            row.fitted,
+            row.source,
+            row.note,
         ]
         for row in rows
     ]

@@ -1,0 +1,99 @@
+"""One comparison of two witnesses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.arch.point import Point
+
+__all__ = ["SIMULATORS", "WITNESSES", "Check", "Verify"]
+
+SIMULATORS = ("icarus", "verilator", "both")
+WITNESSES = ("bits", "cycles", "hls", "resources")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One comparison.
+
+    Parameters
+    ----------
+    kernel, witness : str
+        Kernel's name; what is compared, one of `WITNESSES`.
+    what : str
+        The quantity, such as ``accumulators`` or ``lut``.
+    simulator : str
+        Tool that gave `measured`.
+    point : Point
+        The instance that was checked.
+    expected, measured : float
+        From the reference or model, and from the hardware.
+    tolerance : float
+        Largest error that passes, as a share of `measured`.
+    note : str
+        What a reader must know to read the line.
+    """
+
+    kernel: str
+    witness: str
+    what: str
+    simulator: str
+    point: Point
+    expected: float
+    measured: float
+    tolerance: float = 0.0
+    note: str = ""
+
+    @property
+    def error(self) -> float:
+        """Difference as a share of what the hardware gave."""
+        if self.expected == self.measured:
+            return 0.0
+        return (self.expected - self.measured) / self.measured if self.measured else float("inf")
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance."""
+        return abs(self.error) <= self.tolerance
+
+
+class Verify(Protocol):
+    """The ``verify`` face of a design."""
+
+    kernels: tuple[str, ...]
+
+    def __call__(
+        self,
+        point: Point,
+        *,
+        kernel: str,
+        witnesses: Sequence[str],
+        vectors: int,
+        seed: int,
+        simulators: Sequence[str],
+        say: Callable[[str], None],
+    ) -> list[Check]:
+        """Check `point` as it stands, or a small instance of it where it is too large to simulate.
+
+        Parameters
+        ----------
+        point : Point
+        kernel : str
+            One of `kernels`.
+        witnesses : sequence of str
+            Of `WITNESSES`, in the order in which to check them.
+        vectors : int
+            Random input vectors.
+        seed : int
+            Of these vectors, weights and stalls.
+        simulators : sequence of str
+            ``icarus``, ``verilator``.
+        say : callable
+            Takes a line about what is being done.
+
+        Raises
+        ------
+        InputError
+            A tool is missing, or the point cannot be built.
+        """
+        ...
