@@ -172,7 +172,8 @@ def unpack_weights(
     patterns = index_patterns(sizes.group_size)
     if indices.max() >= len(patterns):
         raise InputError(f"weight image: index {indices.max()} must be below {len(patterns)}")
-    return patterns[indices].transpose(1, 0, 2, 3).reshape(groups * sizes.copies, -1)
+    ternary: NDArray[np.int8] = patterns[indices].transpose(1, 0, 2, 3)
+    return ternary.reshape(groups * sizes.copies, -1)
 
 
 def _word_bits(sizes: EngineSizes) -> int:

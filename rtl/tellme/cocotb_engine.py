@@ -17,6 +17,7 @@ stall : float64, shape (5,)
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import cocotb
 import numpy as np
@@ -31,7 +32,7 @@ LIMIT_CYCLES_WITHOUT_PROGRESS = 20_000
 class Source:
     """Offers the items of one input stream; an offer stands until it is taken."""
 
-    def __init__(self, dut, name, items, stall):
+    def __init__(self, dut: Any, name: str, items: list[int], stall: float) -> None:
         self.payload = getattr(dut, f"{name}__payload")
         self.valid = getattr(dut, f"{name}__valid")
         self.ready = getattr(dut, f"{name}__ready")
@@ -41,7 +42,7 @@ class Source:
         self.sent = 0
         self.offered = False
 
-    def drive(self):
+    def drive(self) -> None:
         """Offer the next item, or stall."""
         if not self.offered:
             if self.sent < len(self.items) and random.random() >= self.stall:
@@ -49,7 +50,7 @@ class Source:
                 self.offered = True
             self.valid.value = int(self.offered)
 
-    def sample(self):
+    def sample(self) -> bool:
         """Note whether the offer is taken at the coming clock edge."""
         if self.offered and self.ready.value == 1:
             self.sent += 1
@@ -58,20 +59,20 @@ class Source:
         return False
 
 
-def pack(rows, width):
+def pack(rows: Any, width: int) -> list[int]:
     """Return each row of numbers as one integer of fields `width` bits wide."""
     mask = (1 << width) - 1
     return [sum((int(v) & mask) << (i * width) for i, v in enumerate(row)) for row in rows]
 
 
-def unpack(value, count, width):
+def unpack(value: int, count: int, width: int) -> list[int]:
     """Return the `count` signed fields, `width` bits wide, of an integer."""
     fields = [(value >> (i * width)) & ((1 << width) - 1) for i in range(count)]
     return [f - (1 << width) if f >> (width - 1) else f for f in fields]
 
 
 @cocotb.test()
-async def results_are_exact(dut):
+async def results_are_exact(dut: Any) -> None:
     """All results equal the expected accumulators, in order."""
     vectors = np.load(FOLDER / "vectors.npz")
     items = {

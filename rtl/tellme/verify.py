@@ -12,49 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.arch.tellme.engine import EngineSizes
-from headrace.arch.tellme.job import Compute, EngineJob, Load, check_job
-from headrace.arch.tellme.packing import pack_weights
+from headrace.arch.tellme.job import EngineJob
 from headrace.rtl.simulators import run_cocotb
-from headrace.rtl.tellme.bench import activation_transfers, simulate_engine
+from headrace.rtl.tellme.bench import simulate_engine
+from headrace.rtl.tellme.draw import EngineVectors, Reference, random_vectors
 from headrace.rtl.tellme.engine import TernaryMatmul
 from headrace.rtl.verilog import to_verilog
 
 __all__ = [
     "BitsResult",
     "CyclesResult",
-    "EngineVectors",
     "check_bits",
     "check_cycles",
-    "random_vectors",
     "run_vectors",
     "write_vectors",
 ]
 
-Reference = Callable[[NDArray[np.int8], NDArray[np.int8]], NDArray[np.int64]]
-"""From inputs [tokens, K] and ternary weights [N, K] to integer products [tokens, N]."""
-
-_MOST_ROWS = 4
-_MOST_TOKENS = 8
 _MOST_STALL = 0.6
 _TOP = "ternary_matmul"
-
-
-@dataclass(frozen=True, eq=False)
-class EngineVectors:
-    """A job with its data and what must come out.
-
-    Attributes
-    ----------
-    job : EngineJob
-    beats : uint8 array, shape (beats, beat_bits / 8)
-    activations : int8 array, shape (transfers, activation_lanes)
-    results : int64 array, shape (results, Q)
-    """
-
-    job: EngineJob
-    beats: NDArray[np.uint8]
-    activations: NDArray[np.int8]
-    results: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -90,65 +65,6 @@ class CyclesResult:
     def error(self) -> float:
         """Prediction / measurement - 1."""
         return self.cycles_predicted / self.cycles_measured - 1
-
-
-def random_vectors(
-    sizes: EngineSizes, vectors: int, generator: np.random.Generator, reference: Reference
-) -> EngineVectors:
-    """Draw loads and computations with at least `vectors` results.
-
-    Shapes are random, most with padded rows and output groups; weights and activations are
-    uniform, with some extreme rows of +-127.
-
-    Parameters
-    ----------
-    sizes : EngineSizes
-    vectors : int
-    generator : numpy.random.Generator
-    reference : callable
-        Says which bits are right.
-    """
-    loads: list[Load] = []
-    computes: list[Compute] = []
-    beats, activations, results = [], [], []
-    count = 0
-    while count < vectors:
-        weights, inputs = _draw_matrices(sizes, generator)
-        groups = -(-len(weights) // sizes.copies)
-        rows = sizes.row_blocks(weights.shape[1])
-        expected = np.zeros((len(inputs), groups * sizes.copies), np.int64)
-        expected[:, : len(weights)] = reference(inputs, weights)
-        half = 1 << (sizes.accumulator_bits - 1)
-        padded = np.zeros((len(inputs), rows * sizes.block_inputs), np.int8)
-        padded[:, : inputs.shape[1]] = inputs
-        loads.append(Load(rows, groups))
-        computes.append(Compute(rows, groups, groups, len(inputs)))
-        beats.append(pack_weights(weights, sizes))
-        activations.append(activation_transfers(padded, sizes))
-        results.append(((expected + half) % (2 * half) - half).reshape(-1, sizes.copies))
-        count += len(results[-1])
-    job = EngineJob(loads, computes)
-    check_job(job, sizes)
-    return EngineVectors(
-        job, np.concatenate(beats), np.concatenate(activations), np.concatenate(results)
-    )
-
-
-def _draw_matrices(
-    sizes: EngineSizes, generator: np.random.Generator
-) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Draw weights [N, K] that fit a slot, and inputs [tokens, K]."""
-    room = sizes.slot_words // sizes.words_per_group
-    groups = int(generator.integers(1, min(room, sizes.max_groups) + 1))
-    rows = int(generator.integers(1, min(room // groups, _MOST_ROWS) + 1))
-    tokens = int(generator.integers(1, _MOST_TOKENS + 1))
-    outputs = groups * sizes.copies - int(generator.integers(0, sizes.copies))
-    depth = rows * sizes.block_inputs - int(generator.integers(0, sizes.block_inputs))
-    weights = generator.integers(-1, 2, (outputs, depth)).astype(np.int8)
-    inputs = generator.integers(-127, 128, (tokens, depth)).astype(np.int8)
-    if generator.random() < 0.2:
-        inputs[0] = 127 * np.where(weights[0] < 0, -1, 1)
-    return weights, inputs
 
 
 def write_vectors(path: Path, vectors: EngineVectors, stall: Sequence[float]) -> None:

@@ -7,6 +7,7 @@ the machine and docs/timing-theory.md the rule by which graphs are simulated.
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,7 @@ def _add_nodes(graph: StreamGraph, sizes: EngineSizes, job: EngineJob, blocks: i
     )
 
 
-def _port_a(sizes: EngineSizes, *, priority: int) -> dict[str, object]:
+def _port_a(sizes: EngineSizes, *, priority: int) -> dict[str, Any]:
     """Return the port shared by writes and lookups, if they share one."""
     if sizes.words_per_group == 1:
         return {}
