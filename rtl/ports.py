@@ -84,12 +84,14 @@ def verilog_ports(text: str, module: str) -> dict[str, tuple[str, int]]:
 
 def _declared(definition: Any, ast: Any) -> dict[str, tuple[str, int]]:
     found = {}
+    declarations = [port.first for port in definition.portlist.ports if hasattr(port, "first")]
     for item in definition.items:
-        for declaration in item.list if isinstance(item, ast.Decl) else ():
-            if isinstance(declaration, (ast.Input, ast.Output, ast.Inout)):
-                bounds = declaration.width
-                width = int(bounds.msb.value) - int(bounds.lsb.value) + 1 if bounds else 1
-                found[declaration.name] = (type(declaration).__name__.lower(), width)
+        declarations += item.list if isinstance(item, ast.Decl) else ()
+    for declaration in declarations:
+        if isinstance(declaration, (ast.Input, ast.Output, ast.Inout)):
+            bounds = declaration.width
+            width = int(bounds.msb.value) - int(bounds.lsb.value) + 1 if bounds else 1
+            found[declaration.name] = (type(declaration).__name__.lower(), width)
     return found
 
 

@@ -10,6 +10,8 @@ __all__ = ["to_verilog"]
 
 _MEMORY_INIT = re.compile(r"  initial begin\n((?:    (\w+)\[\d+\] = \d+'h0+;\n)+)  end\n")
 
+_EMPTY_WIRE = re.compile(r"^  (?:wire|reg) \[-1:0\] \S+;\n", re.MULTILINE)
+
 
 def to_verilog(component: Any, name: str) -> str:
     """Return `component` as one self-contained Verilog-2001 source.
@@ -45,7 +47,8 @@ def to_verilog(component: Any, name: str) -> str:
             del os.environ["AMARANTH_USE_YOSYS"]
         else:
             os.environ["AMARANTH_USE_YOSYS"] = before
-    return _MEMORY_INIT.sub(_clear_in_simulation, str(text))
+    # Signals of zero bits have no use but leave a declaration, [-1:0], which means two bits.
+    return _MEMORY_INIT.sub(_clear_in_simulation, _EMPTY_WIRE.sub("", str(text)))
 
 
 def _clear_in_simulation(match: re.Match[str]) -> str:
