@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments is None:  # as a process of its own, not called from Python
             signal.signal(signal.SIGTERM, _terminate)
+            if not sys.warnoptions:
+                # Of libraries to developers, such as Amaranth's about half-built hardware when
+                # it is interrupted; users cannot act on them. `python -W` shows them.
+                warnings.simplefilter("ignore")
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a name may not fit the terminal's encoding
