@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from importlib.resources import files as package_files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from headrace.arch.device import load_device
 from headrace.arch.point import Point
@@ -16,9 +18,11 @@ from headrace.errors import InputError
 from headrace.rtl.emit import emit_folder
 from headrace.rtl.names import verilog_identifier
 from headrace.rtl.ports import signature_ports
+from headrace.rtl.tellme.draw import random_vectors
 from headrace.rtl.tellme.engine import TernaryMatmul
 from headrace.rtl.tellme.registers import register_map
 from headrace.rtl.tellme.shell import RESULT_BITS, TellmeShell, stream_bits
+from headrace.rtl.tellme.verify import write_vectors
 from headrace.rtl.verilog import to_verilog
 from headrace.rtl.vivado import VivadoProject, vivado_script
 
@@ -26,6 +30,20 @@ __all__ = ["RTL", "TellmeRtl"]
 
 ENGINE = "ternary_matmul"
 SHELL = "tellme_shell"
+_VECTORS = 100  # results of Q accumulators, each from several row blocks
+_MOST_STALL = 0.5
+_MAKEFILE = f"""\
+# Needs Python with cocotb 2, NumPy and pytest, and the simulator SIM.
+PYTHON ?= python3
+SIM ?= icarus
+
+.PHONY: test clean
+test:
+\tSIM=$(SIM) $(PYTHON) test_{ENGINE}.py
+
+clean:
+\trm -rf sim_build __pycache__ report.json
+"""
 
 
 class TellmeRtl:
@@ -100,6 +118,7 @@ class TellmeRtl:
             "README.md": _readme(point, sizes, device),
         }
         files = {path: content.encode() for path, content in text.items()}
+        files |= _regression_files(sizes, point)
         return files | _weight_files(sizes, ports, weights or {})
 
     def emit(
@@ -147,6 +166,27 @@ def _project(point: Point, sizes: EngineSizes, device: str) -> VivadoProject:
         stream_in=("s_axis_activations", stream_bits(8 * sizes.activation_lanes)),
         stream_out=("m_axis_results", stream_bits(RESULT_BITS * sizes.copies)),
     )
+
+
+def _regression_files(sizes: EngineSizes, point: Point) -> dict[str, bytes]:
+    """Return test bench, vectors and ways to run them."""
+    rng = np.random.Generator(np.random.PCG64(int(point.hash[:8], 16)))
+    vectors = random_vectors(sizes, _VECTORS, rng, _matmul)
+    image = BytesIO()
+    write_vectors(image, vectors, rng.uniform(0, _MOST_STALL, 5).tolist())
+    folder = package_files("headrace.rtl.tellme")
+    bench = folder.joinpath("cocotb_engine.py").read_bytes()
+    runner = folder.joinpath("emitted_regression.py").read_bytes()
+    return {
+        "regression/cocotb_engine.py": bench,
+        f"regression/test_{ENGINE}.py": runner,
+        "regression/vectors.npz": image.getvalue(),
+        "regression/Makefile": _MAKEFILE.encode(),
+    }
+
+
+def _matmul(inputs: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.int64]:
+    return inputs.astype(np.int64) @ weights.astype(np.int64).T
 
 
 def _weight_files(
@@ -199,6 +239,7 @@ Emitted by headrace from `point.toml`; emitting the same point again gives the s
 | `rtl/{ENGINE}.v` | the engine: streams with valid and ready |
 | `rtl/{SHELL}.v` | the engine behind AXI: registers, weight readers, AXI4-Streams |
 | `vivado/build.tcl` | Vivado project for {device}: `vivado -mode batch -source build.tcl` |
+| `regression/` | cocotb bench and vectors: `make` there, or `make SIM=verilator` |
 | `driver/` | register map as a C header and as a table |
 | `weights/` | packed weight images, one per matrix and AXI port, if weights were given |
 | `manifest.json` | SHA-256 of every file |

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +68,12 @@ class CyclesResult:
         return self.cycles_predicted / self.cycles_measured - 1
 
 
-def write_vectors(path: Path, vectors: EngineVectors, stall: Sequence[float]) -> None:
+def write_vectors(path: Path | BinaryIO, vectors: EngineVectors, stall: Sequence[float]) -> None:
     """Write the file that ``cocotb_engine.py`` reads.
 
     Parameters
     ----------
-    path : Path
+    path : Path or binary file
         ``vectors.npz`` beside the test.
     vectors : EngineVectors
     stall : sequence of 5 float
