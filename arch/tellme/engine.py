@@ -135,6 +135,16 @@ class EngineSizes:
             return groups * self.beats_per_group
         return ceil(groups * self.copies / self.vectors_per_beat)
 
+    def load_cycles(self, rows: int, groups: int) -> int:
+        """Cycles from an accepted load to the first cycle in which its compute can be accepted.
+
+        All beats are there in time and no lookup needs port A: a beat takes max(1, c) cycles for
+        its c `write_cycles`, and acceptance and the last write one each.
+        """
+        interval = [max(1, cycles) for cycles in write_cycles(self)]
+        beats = rows * self.row_beats(groups)
+        return beats // len(interval) * sum(interval) + 2
+
     def row_blocks(self, inputs: int) -> int:
         """Row blocks that cover `inputs` inputs."""
         return ceil(inputs / self.block_inputs)
