@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -94,6 +95,13 @@ def test_tcl_words_are_inert():
         tcl_word("a\nexit")
 
 
+# Run a script as the main program in a Python in which headrace cannot be imported.
+RUN_BLOCKED = """
+import runpy, sys
+sys.modules["headrace"] = None
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
 SCRIPT = """
 import hashlib, json, sys
 from headrace.arch.tellme import TELLME
@@ -176,3 +184,31 @@ def test_register_map_rules():
     header = RegisterMap([register("a", 8, Field(name="x", summary="s", low=4, width=3))])
     assert "#define T_A_X_MASK 0x00000070u" in header.c_header("t")
     assert "| 0x08 | a | read | 6:4 | x | s |" in header.markdown()
+
+
+def test_regression_runs_from_the_emitted_folder_alone(tmp_path):
+    if shutil.which("iverilog") is None:
+        pytest.skip("Icarus Verilog is not installed")
+    RTL.emit(TELLME.point(SMALL), tmp_path / "out")
+    folder = tmp_path / "out/regression"
+    for text in ("test_ternary_matmul.py", "cocotb_engine.py"):
+        assert "import headrace" not in (folder / text).read_text()
+        assert "from headrace" not in (folder / text).read_text()
+    command = [sys.executable, "-I", "-c", RUN_BLOCKED, "test_ternary_matmul.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert json.loads((folder / "report.json").read_text())["results"] >= 100
+
+
+def test_regression_fails_when_a_bit_is_wrong(tmp_path):
+    if shutil.which("iverilog") is None:
+        pytest.skip("Icarus Verilog is not installed")
+    RTL.emit(TELLME.point(SMALL), tmp_path / "out")
+    folder = tmp_path / "out/regression"
+    vectors = dict(np.load(folder / "vectors.npz"))
+    vectors["results"][-1, 0] ^= 1
+    np.savez(folder / "vectors.npz", **vectors)
+    done = subprocess.run(
+        [sys.executable, "test_ternary_matmul.py"], cwd=folder, capture_output=True, check=False
+    )
+    assert done.returncode != 0
