@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import tomli_w
+from scipy.optimize import nnls
 
 from headrace.arch.point import Point
 from headrace.arch.tellme import TELLME
@@ -24,6 +26,7 @@ from headrace.files import write_atomic
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/arch/golden/tellme_netlists.json"
 COEFFICIENTS = ROOT / "arch/tellme/lut_coefficients.toml"
+HEADER = "# Written by bench/fit_resources.py fit: factors of the terms in engine_resources.py.\n\n"
 SEED = 20251017
 RANDOM_POINTS = 64  # five of sixteen are kept out of the fit
 # Larger than anything that was fitted: how the model extrapolates.
@@ -132,6 +135,73 @@ def map_points(update: bool, roles: list[str], limit: int, timeout_s: float) -> 
             write_atomic(GOLDEN, json.dumps(golden, indent=1) + "\n")
 
 
+# Terms that are counts already; only the rest is fitted.
+EXACT = {
+    "lut": {"table_lutram", "accumulator_lutram", "buffer_lutram"},
+    "ff": {
+        "reader", "builder", "select", "values", "naive_sets", "tree", "latest",
+        "accumulator_read", "held", "buffer_registers", "first_half",
+    },
+}  # fmt: skip
+
+
+def table(entries: list[dict], resource: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return term names, the terms of every entry and the counts."""
+    from headrace.arch.tellme import engine_resources as model
+
+    terms = {"lut": model.lut_terms, "ff": model.ff_terms}[resource]
+    rows = [terms(model.size_columns(engine_sizes(TELLME.point(e["axes"])))) for e in entries]
+    matrix = np.array([[float(value) for value in row.values()] for row in rows])
+    return list(rows[0]), matrix, np.array([e["counts"][resource] for e in entries], float)
+
+
+def fit() -> None:
+    golden = load_golden()
+    entries = [e for e in golden["points"] if e["role"] == "fit"]
+    written: dict[str, object] = {
+        "provenance": {
+            "mapper": f"Yosys synth_xilinx -family xcup, pyosys {golden['yosys_version']}",
+            "points": len(entries),
+            "seed": golden["seed"],
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+    }
+    for resource in ("lut", "ff"):
+        names, matrix, counts = table(entries, resource)
+        exact = np.array([name in EXACT[resource] for name in names])
+        rest = counts - matrix[:, exact].sum(axis=1)
+        # Relative errors count, so every row is weighted with its count.
+        solution, _ = nnls(matrix[:, ~exact] / counts[:, None], rest / counts)
+        factors = np.ones(len(names))
+        factors[~exact] = solution
+        written[resource] = {n: float(f"{f:.5g}") for n, f in zip(names, factors, strict=True)}
+    write_atomic(COEFFICIENTS, HEADER + tomli_w.dumps(written))
+
+
+def errors() -> None:
+    from headrace.arch.tellme.engine_resources import engine_resources
+
+    golden = load_golden()
+    print("role   points  LUT median   worst  FF median   worst  URAM, BRAM, DSP equal")
+    for role in ("fit", "test", "large"):
+        entries = [e for e in golden["points"] if e["role"] == role]
+        if not entries:
+            continue
+        models = [engine_resources(engine_sizes(TELLME.point(e["axes"]))) for e in entries]
+        columns = []
+        for resource in ("lut", "ff"):
+            error = [
+                abs(getattr(m, resource) / e["counts"][resource] - 1)
+                for m, e in zip(models, entries, strict=True)
+            ]
+            columns.append(f"{np.median(error):>10.2%} {max(error):>7.2%}")
+        equal = sum(
+            all(getattr(m, name) == e["counts"][name] for name in ("uram", "bram36", "dsp"))
+            for m, e in zip(models, entries, strict=True)
+        )
+        print(f"{role:6} {len(entries):6}  {columns[0]}  {columns[1]}  {equal} of {len(entries)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["map", "fit", "errors"])
@@ -142,6 +212,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.action == "map":
         map_points(options.update_golden, options.roles.split(","), options.limit, options.timeout)
+    elif options.action == "fit":
+        fit()
+    else:
+        errors()
 
 
 if __name__ == "__main__":
