@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all; read those that nobody has vouched for."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headrace.errors import InputError
 
-__all__ = ["check_replaceable", "replace_directory", "write_atomic"]
+__all__ = ["check_replaceable", "read_text", "replace_directory", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -44,6 +44,37 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         if temporary is not None:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """Read a UTF-8 file that nobody has vouched for.
+
+    Parameters
+    ----------
+    path : Path
+        A regular file (a link to one will do): a pipe could keep us waiting for ever.
+    max_bytes : int
+        Larger files are refused, and no more than this is read.
+
+    Raises
+    ------
+    InputError
+        Not a readable regular file, too large, or not UTF-8.
+    """
+    try:
+        if not path.is_file():
+            found = "it is not a regular file" if path.exists() else "no such file"
+            raise InputError(f"cannot read {path}: {found}")
+        with path.open("rb") as file:
+            raw = file.read(max_bytes + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(raw) > max_bytes:
+        raise InputError(f"{path}: larger than {max_bytes} bytes, which is not accepted")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
 
 
 def check_replaceable(path: Path) -> None:

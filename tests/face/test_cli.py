@@ -108,7 +108,7 @@ def test_version(capsys):
         (["run", "tellme", "--prompt", "a", "--precision", "int4"], "int4"),
         (["run", "tellme", "--prompt", "a", "--max-tokens", "0"], "max_new_tokens = 0"),
         (["run", "tellme", "--prompt", "a", "--temperature", "nan"], "nan"),
-        (["run", "tellme", "--prompt", "a", "--seed", "-1"], "-1"),
+        (["run", "tellme", "--prompt", "a", "--seed", "-1"], "--seed"),
         (["explore", "tellme", "--objective", "min speed"], "speed"),
         (["explore", "tellme", "--objective", "fast please"], "fast"),
         (["explore", "tellme", "--constraint", "lut <"], "lut <"),

@@ -26,7 +26,6 @@ __all__ = [
     "PromptOption",
     "SeedOption",
     "SetOption",
-    "clock_hz",
     "design_and_point",
     "device_and_network",
     "parse_overrides",
@@ -123,8 +122,3 @@ def device_and_network(design: "Design", device: str, network: str) -> tuple["De
         load_device(device or design.default_device),
         load_network(network or design.default_network),
     )
-
-
-def clock_hz(point: "Point") -> float:
-    """Return the clock of a point; ``clock_mhz`` is an axis of every design."""
-    return float(point["clock_mhz"]) * 1e6

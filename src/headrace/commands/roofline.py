@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.commands import options as o
-from headrace.commands.options import clock_hz
-from headrace.errors import InputError
 from headrace.output import Report, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from headrace.arch.device import Device
-    from headrace.sim.roofline import Roof, RooflinePoint
     from headrace.sim.simulation import Simulation
 
 __all__ = ["roofline"]
@@ -39,9 +35,8 @@ def roofline(
     from headrace.sim.workload import Workload
 
     workload = Workload(prompt_tokens=prompt_tokens, context_tokens=context_tokens)
-    outcome = chosen.face("sim")(at, target, net, workload, "analytic")
-    roof = _roof(outcome, target)
-    points = _points(roof, outcome, clock_hz(at))
+    outcome: Simulation = chosen.face("sim")(at, target, net, workload, "analytic")
+    roof, points = outcome.roof, outcome.roofline_points()
     title = f"{chosen.name} running {net.name} on {target.name}"
     plot_roofline([roof], points, output, title=title)
 
@@ -79,45 +74,3 @@ def roofline(
         show=show,
         as_json=json,
     )
-
-
-def _roof(outcome: "Simulation", device: "Device") -> "Roof":
-    """Return the roof of the machine: the design's peak and the busiest memory tier."""
-    from headrace.sim.roofline import Roof
-
-    traffic: dict[str, int] = {}
-    for phases in outcome.phases.values():
-        for phase in phases:
-            for tier, count in phase.bytes.items():
-                traffic[tier] = traffic.get(tier, 0) + count
-    if not traffic:
-        raise InputError("no phase of this point moves data: there is no roofline to draw")
-    busiest = max(traffic, key=lambda tier: traffic[tier])
-    bandwidth = device.tiers[busiest].bandwidth_bytes_per_s if busiest in device.tiers else None
-    peak = outcome.metrics.get("peak_flop_per_s", device.peak_flop_per_s)
-    if bandwidth is None or peak is None:
-        missing = "peak arithmetic" if peak is None else f"bandwidth of {busiest}"
-        raise InputError(f"device {device.name!r}: the {missing} is not known")
-    return Roof(f"{outcome.point.design} on {device.name}, {busiest}", peak, bandwidth)
-
-
-def _points(roof: "Roof", outcome: "Simulation", hertz: float) -> list["RooflinePoint"]:
-    from headrace.sim.budget import group
-    from headrace.sim.roofline import place
-
-    totals = [
-        (f"{stage} {name}", phase)
-        for stage, phases in outcome.phases.items()
-        for name, phase in group(phases, "kernel").items()
-    ]
-    return [
-        place(
-            roof,
-            name,
-            flop=2.0 * phase.macs,
-            size=sum(phase.bytes.values()),
-            seconds=phase.cycles / hertz,
-        )
-        for name, phase in totals
-        if phase.macs and sum(phase.bytes.values())  # the others have no place on the axes
-    ]

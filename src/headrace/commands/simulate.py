@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.commands import options as o
-from headrace.commands.options import clock_hz
 from headrace.errors import InputError
 from headrace.output import Report, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from headrace.arch.point import Point
     from headrace.sim.simulation import Simulation
 
 __all__ = ["simulate"]
@@ -59,7 +57,7 @@ def simulate(
         frames=frames,
     )
     outcome: Simulation = chosen.face("sim")(at, target, net, workload, fidelity)
-    files = _draw(outcome, at, trace, budget_plot)
+    files = _draw(outcome, trace, budget_plot)
     title = f"{chosen.name} running {net.name} on {target.name}, {fidelity}"
     return Report(
         command="simulate",
@@ -69,14 +67,12 @@ def simulate(
     )
 
 
-def _draw(
-    outcome: "Simulation", point: "Point", trace: Path | None, plot: Path | None
-) -> list[str]:
+def _draw(outcome: "Simulation", trace: Path | None, plot: Path | None) -> list[str]:
     """Write the trace and the picture that were asked for; return their names."""
     if trace is not None:
         from headrace.sim.trace import Trace
 
-        events = Trace(clock_hz(point))
+        events = Trace(outcome.clock_hz)
         for stage, phases in outcome.phases.items():
             events.add_phases(phases, process=stage)
         events.write(trace)
@@ -88,7 +84,7 @@ def _draw(
             for stage, phases in outcome.phases.items()
             for total in group(phases, "kernel").values()
         ]
-        plot_budget(bars, plot, title=f"{point.design}: cycles by stage and kernel")
+        plot_budget(bars, plot, title=f"{outcome.point.design}: cycles by stage and kernel")
     return [str(path) for path in (trace, plot) if path is not None]
 
 
@@ -103,6 +99,7 @@ def _payload(outcome: "Simulation") -> dict[str, Any]:
         "metrics": outcome.metrics,
         "resources": sum(outcome.resources.values(), Resources()).as_dict(),
         "modules": {name: r.as_dict() for name, r in outcome.resources.items()},
+        "power_w": outcome.power,
         "phases": [
             {"stage": stage, **{term: getattr(phase, term) for term in terms}}
             for stage, phases in outcome.phases.items()
@@ -120,6 +117,9 @@ def _show(console: "Console", title: str, outcome: "Simulation", files: list[str
     whole = sum(outcome.resources.values(), Resources()).as_dict()
     heads = ["module", *(name.upper() for name in whole)]
     console.print(table("resources", heads, [*counts, ["total", *whole.values()]]))
+    for stage, watts in outcome.power.items():
+        parts = ", ".join(f"{consumer} {power:.3g} W" for consumer, power in watts.items())
+        console.print(f"{stage}: {parts}", markup=False)
     for stage, phases in outcome.phases.items():
         bars = [*group(phases, "kernel").values(), total(phases)]
         rows = [[b.name, *(getattr(b, t) for t in TERMS), b.cycles, b.bound] for b in bars]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.arch.point import Point
+from headrace.arch.resources import Resources
 from headrace.arch.tellme.engine import EngineSizes, engine_sizes
 from headrace.arch.tellme.job import EngineJob
 from headrace.arch.tellme.reduce import reduced
@@ -21,6 +22,7 @@ from headrace.verification.check import Check
 __all__ = ["VERIFY", "TellmeVerify"]
 
 _KERNEL = "ternary_matmul"
+_ENGINE_MODULES = ("ternary_matmul", "weight_buffer")
 _TIMED_VECTORS = 12
 _WITH_STALLS = 0.01
 _STALL = 0.35  # chance per cycle and stream
@@ -220,7 +222,8 @@ def _resources(run: _Run) -> list[Check]:
 
     run.say("mapping the netlist with Yosys")
     mapped = map_netlist(RTL.verilog(run.point), RTL.top)
-    model = resources(run.point)[_KERNEL].as_dict()
+    modules = resources(run.point)
+    model = sum((modules[name] for name in _ENGINE_MODULES), Resources()).as_dict()
     note = f"Yosys {mapped.yosys_version}: an open proxy of Vivado's counts"
     return [
         run.check(
