@@ -125,18 +125,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         Cells; numbers are printed with four significant digits.
     """
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     body = [list(row) for row in rows]
-    built = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD)
+    built = Table(box=SIMPLE_HEAD)
     for i, heading in enumerate(columns):
         cells = [row[i] for row in body]
         numeric = any(isinstance(c, (int, float)) and not isinstance(c, bool) for c in cells)
         built.add_column(escape(heading), justify="right" if numeric else "left")
     for row in body:
         built.add_row(*(escape(number(cell)) for cell in row))
-    return built
+    # A title of the table itself would be broken to the table's width.
+    return Group(Text(f"\n{title}", style="bold"), built) if title else built
 
 
 def number(value: object) -> str:
@@ -148,7 +151,7 @@ def number(value: object) -> str:
     if isinstance(value, float):
         if value.is_integer() and abs(value) < 1e9:
             return f"{value:,.0f}"
-        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+        return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)
