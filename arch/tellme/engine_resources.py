@@ -145,6 +145,15 @@ def _lut_ram(bits: Any, words: Any) -> Any:
     return np.where(np.asarray(words) <= 32, 8 * _ceil_div(bits, 14), deep)
 
 
+def _buffer_lut_ram(c: Columns, d: Terms) -> Any:
+    """Return the LUTs of a bank in LUT RAM; with two ports beyond 32 words RAM64X1D competes."""
+    one_port = _lut_ram(d["vector"], c["words"])
+    two_ports = np.where(
+        np.asarray(c["words"]) <= 32, 2 * one_port, np.minimum(2 * one_port, 2 * d["vector"])
+    )
+    return np.where(d["buffer_ports"] == 1, one_port, two_ports)
+
+
 def _mux(inputs: Any) -> Any:
     """Return the LUTs per bit of a multiplexer; one LUT6 takes four inputs."""
     return np.where(np.asarray(inputs) <= 1, 0, _ceil_div(np.asarray(inputs) - 1, 3))
@@ -188,11 +197,7 @@ def lut_terms(c: Columns) -> Terms:
         "accumulator_lutram": np.where(
             d["small_accumulator"], _lut_ram(totals, c["max_groups"]), 0
         ),
-        "buffer_lutram": np.where(
-            d["distributed"],
-            c["banks"] * d["buffer_ports"] * _lut_ram(d["vector"], c["words"]),
-            0,
-        ),
+        "buffer_lutram": np.where(d["distributed"], c["banks"] * _buffer_lut_ram(c, d), 0),
         "table_mux": reads * d["entry"] * _mux(_ceil_div(d["table_words"], 64)),
         "sign": np.where(d["half"], d["pairs"] * (d["entry"] + 1), 0),
         "half_decode": np.where(d["half"], d["pairs"] * index_bits(group), 0),

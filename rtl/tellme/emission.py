@@ -72,7 +72,7 @@ class TellmeRtl:
         """Return direction and width of the engine's ports by name."""
         component = self.component(point)
         ports = signature_ports(component)
-        component._MustUse__silence = True  # type: ignore[attr-defined]  # only its outline is wanted
+        component._MustUse__silence = True  # only its outline is wanted
         return ports
 
     def files(
