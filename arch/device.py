@@ -111,12 +111,12 @@ def load_device(name: str) -> Device:
     InputError
         No such device or alternative; the message lists what there is.
     """
-    base, _, alternative = name.partition(":")
+    base, colon, alternative = name.partition(":")
     if base not in _table():
         raise InputError(f"unknown device {base!r}: one of {', '.join(device_names())}")
     entry = _table()[base]
     figures = _figures(entry)
-    if alternative:
+    if colon:
         holders = {k: f for k, f in figures.items() if alternative in f.alternatives}
         if not holders:
             known = sorted({a for f in figures.values() for a in f.alternatives})

@@ -12,7 +12,7 @@ import tomli_w
 
 from headrace.arch.axis import Value
 from headrace.errors import InputError
-from headrace.files import write_atomic
+from headrace.files import read_text, write_atomic
 
 if TYPE_CHECKING:
     from headrace.arch.design import Design
@@ -107,16 +107,10 @@ class Point(Mapping[str, Value]):
             The file cannot be read, is not TOML, names another design or an unknown axis, or
             breaks a rule.
         """
+        raw = read_text(path, _MAX_FILE_BYTES)
         try:
-            with path.open("rb") as file:
-                raw = file.read(_MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
-        if len(raw) > _MAX_FILE_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not a point file")
-        try:
-            data = tomllib.loads(raw.decode())
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+            data = tomllib.loads(raw)
+        except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
             text = str(error).splitlines()[0] if str(error) else "nested too deeply"
             raise InputError(f"{path}: not a TOML file: {text}") from error
         unknown = sorted(set(data) - {"design", "axes"})

@@ -35,11 +35,3 @@ class Resources:
     def as_dict(self) -> dict[str, float]:
         """Return the counts by name, in a fixed order."""
         return {f.name: float(getattr(self, f.name)) for f in fields(self)}
-
-    def excess_over(self, budget: "Resources") -> dict[str, float]:
-        """Return by how much each count exceeds `budget`, only where it does."""
-        return {
-            name: value - getattr(budget, name)
-            for name, value in self.as_dict().items()
-            if value > getattr(budget, name)
-        }

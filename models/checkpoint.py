@@ -1,5 +1,6 @@
 """Load the weights of a BitNet from safetensors: float master weights or packed 2-bit form."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -165,7 +166,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         not ternary, or the network is not a BitNet this reference can run.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long
         raise InputError(f"{folder}: a checkpoint folder with a config.json is needed")
     network = network_from_config(folder)
     raw = read_json_object(folder / "config.json")

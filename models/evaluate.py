@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from headrace.errors import InputError
+from headrace.files import read_text
 from headrace.models.checkpoint import example_checkpoint, load_checkpoint
 from headrace.models.tokenizer import Tokenizer
 from headrace.models.transformer import EVALUATION_WINDOW, Transformer, token_bits
@@ -20,6 +21,8 @@ __all__ = ["Evaluation", "evaluate", "main"]
 
 END_OF_TEXT = 0
 """Begins every text, as in tiny-bitnet's training."""
+
+MAX_TEXT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--window", type=int, default=EVALUATION_WINDOW)
     options = parser.parse_args(arguments)
     try:
-        result = evaluate(options.checkpoint, [_read(p) for p in options.text], options.window)
+        texts = [read_text(path, MAX_TEXT_BYTES) for path in options.text]
+        result = evaluate(options.checkpoint, texts, options.window)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -100,15 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"hardware bits per byte  {result.hardware_bits_per_byte:.4f}")
     print(f"top-1 agreement         {result.agreement:.4f}")
     return 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import InputError
+from headrace.files import read_text
 
 __all__ = ["read_json_object"]
 
 MAX_CONFIG_BYTES = 1 << 20
-"""A real config.json is a few kilobytes; anything above this is refused unread."""
+"""A real config.json is a few kilobytes; anything above this is refused."""
 
 
 def read_json_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def read_json_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str,
     path : Path
         A regular file of at most `max_bytes` bytes of UTF-8.
     max_bytes : int
-        Larger files are refused before they are read.
+        Larger files are refused.
 
     Raises
     ------
@@ -28,20 +29,7 @@ def read_json_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str,
         Not a readable regular file, too large, not UTF-8, not JSON, NaN or infinity in it,
         a key given twice, nested too deeply, or not an object.
     """
-    try:
-        if not path.is_file():
-            found = "it is not a regular file" if path.exists() else "no such file"
-            raise InputError(f"cannot read {path}: {found}")
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise InputError(f"{path}: {size} bytes; at most {max_bytes} are accepted")
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except ValueError as error:  # a path with a NUL in it
-        raise InputError(f"cannot read {str(path)!r}: {error}") from error
+    text = read_text(path, max_bytes)
     try:
         value = json.loads(
             text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_twins

@@ -1,5 +1,6 @@
 """A network as a directed graph of operators, from a preset or a config.json."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -24,7 +25,6 @@ __all__ = [
     "load_network",
     "network_from_config",
     "network_names",
-    "network_summaries",
 ]
 
 _LINEAR_KINDS = ("ternary_matmul", "matmul")
@@ -83,11 +83,6 @@ class Network(NetworkConfig):
         return sum(op.parameters for op in self.operators) - tied
 
     @property
-    def norm_count(self) -> int:
-        """Norms of the whole network, the final one included."""
-        return self.layers * self.norms_per_layer + 1
-
-    @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values that one token of context occupies, all layers."""
         return sum(op.kv_write_bytes(1) for op in self.operators_of("attention"))
@@ -136,7 +131,7 @@ def network_from_config(config: str | Path | Mapping[str, Any], *, name: str = "
         facts = parse_config(config, name=name or "network", where="config")
     else:
         path = Path(config)
-        path = path / "config.json" if path.is_dir() else path
+        path = path / "config.json" if os.path.isdir(path) else path
         default = path.parent.name if path.name == "config.json" else path.stem
         facts = parse_config(read_json_object(path), name=name or default, where=str(path))
     return Network(**asdict(facts), graph=build_graph(facts))
@@ -148,11 +143,6 @@ def network_names() -> tuple[str, ...]:
     return tuple(
         sorted(p.name.removesuffix(".json") for p in folder.iterdir() if p.name.endswith(".json"))
     )
-
-
-def network_summaries() -> dict[str, str]:
-    """Return one line about each network that comes with headrace, by name."""
-    return {name: load_network(name).summary for name in network_names()}
 
 
 def load_network(name_or_folder: str | Path) -> Network:
@@ -167,14 +157,9 @@ def load_network(name_or_folder: str | Path) -> Network:
     if name in network_names():
         path = Path(str(files("headrace.models") / "presets" / f"{name}.json"))
         return network_from_config(path, name=name)
-    path = Path(name_or_folder)
-    try:
-        exists = path.exists()
-    except (OSError, ValueError):
-        exists = False
-    if not exists:
+    if not os.path.exists(name):  # False for names that no file can have
         raise InputError(
             f"unknown network {name!r}: one of {', '.join(network_names())}, "
             "or a folder with a config.json, is needed"
         )
-    return network_from_config(path)
+    return network_from_config(name)

@@ -43,5 +43,6 @@ def sample(
     order = np.argsort(-logits, kind="stable")[: top_k or None]
     chosen = logits[order].astype(np.float64)
     # subtracting first keeps a tiny temperature from overflowing
-    weights = np.exp((chosen - chosen[0]) / temperature)
+    with np.errstate(over="ignore"):
+        weights = np.exp((chosen - chosen[0]) / temperature)
     return int(rng.choice(order, p=weights / weights.sum()))

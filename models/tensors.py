@@ -16,13 +16,14 @@ __all__ = ["TensorFile", "TensorFolder"]
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-MAX_INDEX_BYTES = 64 << 20
+MAX_INDEX_BYTES = 16 << 20
+MAX_HEADER_BYTES = 8 << 20
+"""Some 80,000 tensors; a shard of the largest checkpoints has a few thousand."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 _NUMPY_TYPES: dict[str, Any] = {
     "U8": np.dtype("<u1"),
-    "I8": np.dtype("<i1"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: its bits
     "F32": np.dtype("<f4"),
@@ -38,36 +39,47 @@ class TensorFile:
     path : Path
         A regular file (a link to one will do).
 
+    Attributes
+    ----------
+    names : frozenset of str
+        The names of all tensors.
+
     Raises
     ------
     InputError
-        Not a readable safetensors file: truncated, header beyond the file, tensors that
-        overlap, leave holes or do not fit their shape.
+        Not a readable safetensors file: truncated, header too large or beyond the file, tensors
+        that overlap, leave holes or do not fit their shape.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            found = "it is not a regular file" if path.exists() else "no such file"
-            raise InputError(f"cannot read {path}: {found}")
         try:
-            # opening checks lengths, offsets, overlaps, types and shapes; only then is the
-            # header read again for the offsets, which the library does not tell
-            with safe_open(path, framework="numpy"), path.open("rb") as file:
+            if not path.is_file():
+                found = "it is not a regular file" if path.exists() else "no such file"
+                raise InputError(f"cannot read {path}: {found}")
+            with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                self._header = json.loads(file.read(length))
+                # the library reads headers of 100 MB, which take seconds and a gigabyte
+                if length > MAX_HEADER_BYTES:
+                    raise InputError(
+                        f"{path}: not a sound safetensors file: header of {length} bytes; at "
+                        f"most {MAX_HEADER_BYTES} are accepted"
+                    )
+                # opening checks lengths, offsets, overlaps, types and shapes; only then is the
+                # header read again for the offsets, which the library does not tell
+                with safe_open(path, framework="numpy"):
+                    self._header = json.loads(file.read(length))
             self._data = np.memmap(path, dtype=np.uint8, mode="r")
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        except InputError:
+            raise
         except (SafetensorError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: not a sound safetensors file: {reason}") from error
         self._begin = 8 + length
         self._header.pop("__metadata__", None)
-
-    def names(self) -> frozenset[str]:
-        """Return the names of all tensors."""
-        return frozenset(self._header)
+        self.names = frozenset(self._header)
 
     def dtype(self, name: str) -> str:
         """Return the type of a tensor as safetensors spells it, e.g. ``BF16``."""
@@ -114,12 +126,10 @@ class TensorFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not folder.is_dir():
-            raise InputError(f"{folder}: a folder with {SINGLE_FILE} is needed")
         if (folder / SINGLE_FILE).exists() or not (folder / INDEX_FILE).exists():
             self._refuse_pickles()
             file = TensorFile(folder / SINGLE_FILE)
-            self._files = dict.fromkeys(file.names(), file)
+            self._files = dict.fromkeys(file.names, file)
         else:
             self._files = _open_shards(folder / INDEX_FILE)
 
@@ -132,9 +142,6 @@ class TensorFolder:
                     f"{path}: pickled weights can run code and are never read; convert them to "
                     f"{SINGLE_FILE}"
                 )
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._files
 
     def find(self, *names: str) -> str:
         """Return the first of some alternative names that is there; raise `InputError` if none."""
@@ -184,7 +191,7 @@ def _open_shards(index: Path) -> dict[str, TensorFile]:
             )
         if name not in shards:
             shards[name] = TensorFile(index.parent / name)
-        if tensor not in shards[name].names():
+        if tensor not in shards[name].names:
             raise InputError(f"{index}: {shards[name].path.name} has no tensor {tensor[:80]!r}")
         result[tensor] = shards[name]
     return result

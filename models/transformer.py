@@ -10,7 +10,7 @@ from headrace.errors import InputError
 from headrace.models.checkpoint import Checkpoint, LayerWeights
 from headrace.models.numerics import Array, make_numerics
 
-__all__ = ["KVCache", "Transformer", "bits_per_byte", "token_bits"]
+__all__ = ["KVCache", "Transformer", "token_bits"]
 
 EVALUATION_WINDOW = 256
 """Tokens per window of `token_bits`; what tiny-bitnet was trained on."""
@@ -213,23 +213,3 @@ def token_bits(
         bits[done:end] = (log_sum - target) / math.log(2)
         best[done:end] = logits.argmax(axis=-1)
     return bits, best
-
-
-def bits_per_byte(
-    model: Transformer, ids: Sequence[int], byte_count: int, window: int = EVALUATION_WINDOW
-) -> float:
-    """Return the bits the model needs per byte of a text.
-
-    Parameters
-    ----------
-    model : Transformer
-    ids : sequence of int
-        As in `token_bits`: a start token and the text.
-    byte_count : int
-        Length of the text in UTF-8.
-    window : int
-        As in `token_bits`.
-    """
-    if byte_count < 1:
-        raise InputError(f"byte_count = {byte_count}; at least 1 is needed")
-    return float(token_bits(model, ids, window)[0].sum()) / byte_count

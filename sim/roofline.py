@@ -9,7 +9,7 @@ import numpy as np
 from headrace.errors import InputError
 from headrace.files import write_atomic
 
-__all__ = ["Roof", "RooflinePoint", "attainable_flop_per_s", "place", "plot_roofline"]
+__all__ = ["Roof", "RooflinePoint", "place", "plot_roofline"]
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,6 @@ class RooflinePoint:
     intensity_flop_per_byte: float
     attained_flop_per_s: float
     bound: str
-
-
-def attainable_flop_per_s(roof: Roof, intensity_flop_per_byte: float) -> float:
-    """Return what `roof` allows at an intensity.
-
-    Parameters
-    ----------
-    roof : Roof
-    intensity_flop_per_byte : float
-
-    Returns
-    -------
-    float, operations per second
-    """
-    return min(roof.flop_per_s, roof.bytes_per_s * intensity_flop_per_byte)
 
 
 def place(roof: Roof, name: str, *, flop: float, size: float, seconds: float) -> RooflinePoint:

@@ -4,7 +4,6 @@ from headrace.models.kernels.attention import (
     attention,
     decode_attention_half,
     prefill_attention_half,
-    prefill_key_steps,
 )
 from headrace.models.kernels.dequantise import dequantise, dequantise_half
 from headrace.models.kernels.half_functions import exp_half, exp_table, reciprocal_half
@@ -46,7 +45,6 @@ __all__ = [
     "pad_features",
     "pair_permutation",
     "prefill_attention_half",
-    "prefill_key_steps",
     "quantise_activations",
     "quantise_activations_half",
     "reciprocal_half",

@@ -11,7 +11,7 @@ from headrace.errors import InputError
 from headrace.models.kernels.half_functions import exp_table, reciprocal_half
 from headrace.models.kernels.rounding import half_bits, round_to_half
 
-__all__ = ["attention", "decode_attention_half", "prefill_attention_half", "prefill_key_steps"]
+__all__ = ["attention", "decode_attention_half", "prefill_attention_half"]
 
 VECTOR = 16
 """Halves per vector between TeLLMe's units; a dot product works on one vector at a time."""
@@ -42,19 +42,6 @@ def attention(
     q, k, v = (np.ascontiguousarray(a, dtype=np.float32) for a in (q, k, v))
     _attend(q, k, v, np.float32(1 / math.sqrt(q.shape[-1])), out)
     return out
-
-
-def prefill_key_steps(tokens: int, lanes: int = 8) -> int:
-    """Count the keys that reversed prefill attention broadcasts: ``sum of N - q, q = 0, 8, ..``.
-
-    Parameters
-    ----------
-    tokens : int
-        Prompt length N.
-    lanes : int
-        Query lanes N_pe.
-    """
-    return sum(tokens - first for first in range(0, tokens, lanes))
 
 
 def prefill_attention_half(q: Half, k: Half, v: Half, lanes: int = 8) -> Half:

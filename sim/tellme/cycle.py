@@ -77,7 +77,7 @@ class Simulated(ClosedForm):
         """Cycles to bring `size` bytes of weights from memory."""
         return self._load(size)
 
-    def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
+    def linear(self, rows: int, groups: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""
         return self._linear(rows, groups, tokens)
 

@@ -44,7 +44,7 @@ class Kernels(Protocol):
         """Cycles to bring `size` bytes of weights from memory."""
         ...
 
-    def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
+    def linear(self, rows: int, groups: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""
         ...
 
@@ -78,7 +78,7 @@ class ClosedForm:
         latency = rates.port.read_latency_cycles
         return transfer_cycles(size, rates.weight_bytes_per_cycle, latency)
 
-    def linear(self, rows: int, groups: int, stride: int, tokens: int) -> Work:
+    def linear(self, rows: int, groups: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""
         sizes = self.sizes
         total = engine_cycles(

@@ -55,13 +55,12 @@ class Shape:
 class Tile:
     """Weights of one linear that are resident together.
 
-    `rows` x `groups` are computed at row stride `stride`; `load_rows` rows of `load_groups`
-    groups are loaded for it (more than computed in the region layout).
+    `rows` x `groups` are computed; `load_rows` rows of `load_groups` groups are loaded for it
+    (more than computed in the region layout).
     """
 
     rows: int
     groups: int
-    stride: int
     load_rows: int
     load_groups: int
 
@@ -157,7 +156,6 @@ def tiles(linear: Linear, sizes: EngineSizes, layout: str, hidden: int) -> tuple
             Tile(
                 rows=rows,
                 groups=groups,
-                stride=across * region_groups,
                 load_rows=load_rows,
                 load_groups=region_groups,
             ),
@@ -169,7 +167,7 @@ def tiles(linear: Linear, sizes: EngineSizes, layout: str, hidden: int) -> tuple
             f"output group needed, {capacity}"
         )
     return tuple(
-        Tile(rows=rows, groups=n, stride=n, load_rows=rows, load_groups=n)
+        Tile(rows=rows, groups=n, load_rows=rows, load_groups=n)
         for n in (min(size, groups - start) for start in range(0, groups, size))
     )
 

@@ -1,7 +1,7 @@
 """The layer schedule of TeLLMe as phases with budgets (section 3.1 and the released schedule)."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headrace.arch.point import Point
@@ -11,9 +11,7 @@ from headrace.sim.tellme.formulas import FP16_LANES, finish_time
 from headrace.sim.tellme.kernels import Kernels, Work
 from headrace.sim.tellme.mapping import MemoryRates, Shape, Tile, tiles
 
-__all__ = ["STAGES", "Stage", "stage_phases"]
-
-STAGES = ("prefill", "decode")
+__all__ = ["Stage", "stage_phases"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ def stage_phases(
     """
     sizes = engine_sizes(point)
     steps = list(_steps(stage, point, shape, kernels))
-    beats = [_beats(step.tile, sizes.row_beats) if step.tile else 0 for step in steps]
+    beats = [_beats(step.tile, sizes) if step.tile else 0 for step in steps]
     weight_bytes = [n * sizes.beat_bits // 8 for n in beats]
     loads = [kernels.load(n) if n else 0 for n in weight_bytes]
     stolen = _stolen_cycles(steps, sizes)
@@ -100,9 +98,9 @@ def stage_phases(
     return phases
 
 
-def _beats(tile: Tile, row_beats: Callable[[int], int]) -> int:
-
-    return tile.load_rows * row_beats(tile.load_groups)
+def _beats(tile: Tile, sizes: EngineSizes) -> int:
+    """Beats of the load of a tile."""
+    return tile.load_rows * sizes.row_beats(tile.load_groups)
 
 
 def _write_cycles(tile: Tile | None, sizes: EngineSizes) -> int:
@@ -110,7 +108,7 @@ def _write_cycles(tile: Tile | None, sizes: EngineSizes) -> int:
     if tile is None:
         return 0
     per_beat = write_cycles(sizes)
-    return _beats(tile, sizes.row_beats) * sum(per_beat) // len(per_beat)
+    return _beats(tile, sizes) * sum(per_beat) // len(per_beat)
 
 
 def _stolen_cycles(steps: list[_Step], sizes: EngineSizes) -> list[int]:
@@ -147,7 +145,7 @@ def _steps(stage: Stage, point: Point, shape: Shape, kernels: Kernels) -> Iterat
                 kernel="ternary_matmul",
                 operator=f"layers.{layer}.{matrix.name}",
                 layer=layer,
-                work=kernels.linear(tile.rows, tile.groups, tile.stride, tokens),
+                work=kernels.linear(tile.rows, tile.groups, tokens),
                 bound="lookup",
                 macs=tokens * matrix.inputs * outputs,
                 tile=tile,

@@ -63,6 +63,7 @@ def test_alternative_replaces_one_figure_only():
     [
         ("kv261", "unknown device 'kv261': one of kv260, zcu102"),
         ("", "unknown device '': one of kv260"),
+        ("kv260:", "device 'kv260' has no alternative '': one of ddr4-2400"),
         ("kv260:fast", "device 'kv260' has no alternative 'fast': one of ddr4-2400, measured"),
     ],
 )

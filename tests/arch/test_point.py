@@ -1,4 +1,6 @@
+import os
 import tomllib
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -108,7 +110,7 @@ def _load(path, raw):
 @pytest.mark.parametrize(
     "raw, part",
     [
-        (b"\xff\xfe", "not a TOML file"),
+        (b"\xff\xfe", "not UTF-8 at byte 0"),
         (b"design = 'tellme'\n[axes", "not a TOML file"),
         (b"x = " + b"[" * 50_000, "not a TOML file"),
         (b"x = " + b"{a=" * 5_000, "not a TOML file"),
@@ -121,6 +123,7 @@ def _load(path, raw):
         (b"design = 'tellme'\n[axes]\ntables = 28.0", "int needed, 1 to 128"),
         (b"design = 'tellme'\n[axes]\ntables = 2026-01-01", "int needed, 1 to 128"),
         (b"design = 'tellme'\n[axes]\ntables = 99999999999999999999", "1 to 128"),
+        (b"design = 'tellme'\n[axes]\ntables = " + b"9" * 5_000, "not a TOML file"),
         (b"design = 'tellme'\n[axes]\nweight_banks = 2", "weight_banks = copies"),
         (b"design = 'tellme'\n[axes]\nweight_slots = 2", "weight_layout = exact"),
     ],
@@ -166,7 +169,8 @@ def test_any_values_load_or_are_refused(tmp_path, axes):
         assert all(point[name] == value for name, value in axes.items())
 
 
-def test_missing_file_and_folder(tmp_path):
-    for path in (tmp_path / "none.toml", tmp_path):
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "pipe", Path("a\0b")):
         with pytest.raises(InputError, match="cannot read"):
             Point.load(path, TELLME)

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from headrace.errors import InputError
-from headrace.files import replace_directory, write_atomic
+from headrace.files import read_text, replace_directory, write_atomic
 
 
 def test_write_replaces_the_whole_file(tmp_path):
@@ -87,3 +87,27 @@ def test_empty_folder_may_be_replaced(tmp_path):
     with replace_directory(tmp_path / "empty") as folder:
         (folder / "a").write_text("1")
     assert os.listdir(tmp_path / "empty") == ["a"]
+
+
+def test_read_text_takes_a_whole_file(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes("née".encode())
+    assert read_text(path, 4) == "née"
+
+
+def test_read_text_refuses_in_one_line(tmp_path):
+    (tmp_path / "large").write_bytes(b"12345")
+    (tmp_path / "latin").write_bytes(b"n\xe9e")
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in {
+        "none": "cannot read {}: no such file",
+        "pipe": "cannot read {}: it is not a regular file",
+        ".": "cannot read {}: it is not a regular file",
+        "x" * 300: "cannot read {}: File name too long",
+        "large": "{}: larger than 4 bytes, which is not accepted",
+        "latin": "{}: not UTF-8 at byte 1",
+        "nul\0": "cannot read {}: no such file",
+    }.items():
+        with pytest.raises(InputError) as caught:
+            read_text(tmp_path / name, 4)
+        assert str(caught.value) == message.format(tmp_path / name)

@@ -11,7 +11,6 @@ from headrace.models.kernels import (
     decode_attention_half,
     pair_permutation,
     prefill_attention_half,
-    prefill_key_steps,
     rope,
     rope_half,
     rope_table,
@@ -69,10 +68,6 @@ def case(tokens, heads, kv_heads, head_dim, seed=0):
     q = rng.normal(0, 2, (tokens, heads, head_dim)).astype(F16)
     k, v = rng.normal(0, 1, (2, tokens, kv_heads, head_dim)).astype(F16)
     return q, k, v
-
-
-def test_key_steps_of_the_paper():
-    assert [prefill_key_steps(n) for n in (8, 16, 64, 128)] == [8, 24, 288, 1088]
 
 
 @pytest.mark.parametrize("shape", [(11, 2, 1, 20), (8, 1, 1, 16), (3, 3, 3, 6), (17, 2, 2, 32)])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -105,6 +106,37 @@ def test_tokenizer_that_is_missing_or_broken(tmp_path):
         generate(folder, "x")
 
 
+def split(pattern):
+    behaviour = {"behavior": "Isolated", "invert": False}
+    return {"pre_tokenizer": {"type": "Split", "pattern": pattern} | behaviour}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "?"},
+          "pre_tokenizer": None}, "cannot encode the text: WordLevel error"),
+        # these two make the library panic, which is no Exception
+        (split({"Regex": "(a+)+$"}), "cannot encode the text: Onig"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+         "not a tokenizer: Precompiled"),
+    ],
+)  # fmt: skip
+def test_hostile_tokenizer_is_refused_in_one_line(tmp_path, change, part):
+    folder = copy_with(tmp_path, {})
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError) as caught:
+        generate(folder, "a" * 40 + "b")
+    assert str(caught.value).startswith(f"{path}: {part}")
+    assert "\n" not in str(caught.value)
+
+
+def test_prompt_that_is_no_unicode():
+    with pytest.raises(InputError, match="^text: not Unicode at character 1$"):
+        generate(example_checkpoint(), "a\udcff")
+
+
 def test_tokenizer_file_can_neither_pad_nor_cut(tmp_path):
     path = tmp_path / "tokenizer.json"
     raw = json.loads((example_checkpoint() / "tokenizer.json").read_text())
@@ -142,6 +174,13 @@ def test_top_k_and_temperature_shape_the_draw():
     assert np.mean(draws) == pytest.approx(0.3 / 0.8, abs=0.05)
     cold = [sample(logits, temperature=1e-6, rng=rng) for _ in range(20)]
     assert set(cold) == {0}
+
+
+def test_temperature_too_small_to_divide_by():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        logits = np.array([1, 3, 2], np.float32)
+        assert sample(logits, temperature=1e-320, rng=np.random.default_rng(0)) == 1
 
 
 def test_drawing_needs_a_generator():

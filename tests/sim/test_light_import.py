@@ -4,7 +4,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["graph", "budget", "memory", "energy", "trace", "roofline"])
+@pytest.mark.parametrize("module", ["graph", "budget", "memory", "trace", "roofline", "workload"])
 def test_heavy_packages_are_imported_where_used(module):
     code = (
         f"import sys, headrace.sim.{module};"
