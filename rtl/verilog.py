@@ -8,8 +8,14 @@ from headrace.rtl.names import verilog_identifier
 
 __all__ = ["to_verilog"]
 
-_MEMORY_INIT = re.compile(r"  initial begin\n((?:    (\w+)\[\d+\] = \d+'h0+;\n)+)  end\n")
-
+_ZERO_INIT = re.compile(
+    r"^  cell \$meminit_v2 \S+\n(?:    parameter .*\n)+    connect \\ADDR .*\n"
+    r"    connect \\DATA \d+'0+\n    connect \\EN .*\n  end\n",
+    re.MULTILINE,
+)
+_MEMORY = re.compile(
+    r"^(  reg (?:\[\d+:0\] )?(\w+) \[(\d+):0\];\n)(?!  initial begin)", re.MULTILINE
+)
 _EMPTY_WIRE = re.compile(r"^  (?:wire|reg) \[-1:0\] \S+;\n", re.MULTILINE)
 
 
@@ -35,27 +41,29 @@ def to_verilog(component: Any, name: str) -> str:
     InputError
         `name` is not a Verilog identifier.
     """
-    from amaranth.back import verilog  # imported here: it is slow and few commands need it
+    from amaranth.back import rtlil, verilog  # imported here: slow, and few commands need them
 
     verilog_identifier(name)
+    # Zeros are left out before Yosys sees them: it would take minutes over large memories.
+    description = _ZERO_INIT.sub("", rtlil.convert(component, name=name, emit_src=False))
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     try:
-        text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+        text = verilog._convert_rtlil_text(description, strip_internal_attrs=True)
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]
         else:
             os.environ["AMARANTH_USE_YOSYS"] = before
     # Signals of zero bits have no use but leave a declaration, [-1:0], which means two bits.
-    return _MEMORY_INIT.sub(_clear_in_simulation, _EMPTY_WIRE.sub("", str(text)))
+    return _MEMORY.sub(_clear_in_simulation, _EMPTY_WIRE.sub("", str(text)))
 
 
 def _clear_in_simulation(match: re.Match[str]) -> str:
-    memory, words = match[2], match[1].count("\n")
+    memory, words = match[2], int(match[3]) + 1
     counter = f"{memory}_word"
     return (
-        "`ifndef SYNTHESIS\n"
+        f"{match[1]}`ifndef SYNTHESIS\n"
         f"  integer {counter};\n"
         f"  initial for ({counter} = 0; {counter} < {words}; {counter} = {counter} + 1)"
         f" {memory}[{counter}] = 0;\n"
