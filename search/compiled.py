@@ -41,7 +41,7 @@ def compiled(function: Callable[..., Any]) -> Any:
         function.__defaults__,
         function.__closure__,
     )
-    return njit(copy)
+    return njit(copy, error_model="numpy")
 
 
 def stamp(*functions: Callable[..., Any]) -> int:

@@ -189,8 +189,9 @@ class Goal:
         parts: tuple[Objective | Constraint, ...] = (*self.objectives, *self.constraints)
         return frozenset(name for part in parts for name in part.names())
 
+    @property
     def text(self) -> str:
-        """Return the goal as text that `parse_goal` reads back to an equal goal."""
+        """The goal as text that `parse_goal` reads back to an equal goal."""
         objectives = ", ".join(o.text for o in self.objectives)
         constraints = " and ".join(c.text for c in self.constraints)
         return f"{objectives} s.t. {constraints}" if constraints else objectives

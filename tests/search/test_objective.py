@@ -102,7 +102,7 @@ def test_too_deep_and_too_long() -> None:
 def test_long_sum_is_not_deep() -> None:
     goal = parse_goal("min " + "+".join(["1"] * 2000), NAMES)
     assert goal.objectives[0].cost(COLUMNS)[0] == 2000.0
-    assert parse_goal(goal.text(), NAMES) == goal
+    assert parse_goal(goal.text, NAMES) == goal
 
 
 @given(st.text(max_size=60) | st.text(alphabet="min axs.t.lut()+-*/<=>0129e ,", max_size=60))
@@ -111,7 +111,7 @@ def test_any_text_parses_or_is_an_input_error(text: str) -> None:
         goal = parse_goal(text, NAMES)
     except InputError:
         return
-    assert parse_goal(goal.text(), NAMES) == goal
+    assert parse_goal(goal.text, NAMES) == goal
 
 
 def _trees() -> st.SearchStrategy[tuple[str, float]]:

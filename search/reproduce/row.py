@@ -1,0 +1,41 @@
+"""One published figure beside the predicted one."""
+
+from dataclasses import dataclass
+
+__all__ = ["Row"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A figure of a paper and what the model says.
+
+    Parameters
+    ----------
+    id, what : str
+        Stable identifier, and words.
+    published, predicted : float or None
+        None where the paper gives no number, or where the model cannot give one.
+    unit : str
+    fitted : bool
+        A constant was chosen so that the model meets this very figure: not a prediction.
+    source : str
+        Where the figure was published.
+    note : str
+        Conditions, fitted constants that it rests on, or why it cannot be reproduced.
+    """
+
+    id: str
+    what: str
+    published: float | None
+    predicted: float | None
+    unit: str
+    fitted: bool
+    source: str
+    note: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """Relative error of the prediction; None where one of the two is missing."""
+        if self.published is None or self.predicted is None:
+            return None
+        return self.predicted / self.published - 1

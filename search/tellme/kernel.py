@@ -1,0 +1,502 @@
+"""The compiled evaluator of TeLLMe: rows of codes in, all figures out."""
+
+from math import ceil
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from headrace.arch.tellme.axes import AXES
+from headrace.search.compiled import compiled, stamp
+from headrace.search.tellme import schedule, sizes
+from headrace.search.tellme.module_tables import PART_AXES
+from headrace.search.tellme.schedule import FIELDS, MATRICES, cut, pass_cycles
+from headrace.search.tellme.sizes import COLUMN, engine_of
+from headrace.sim.tellme import formulas
+
+__all__ = ["BUDGETS", "METRICS", "RESOURCES", "Problem", "Tables", "evaluate"]
+
+METRICS = (
+    "ttft_s",
+    "prefill_tok_per_s",
+    "decode_s",
+    "decode_tok_per_s",
+    "latency_s",
+    "prefill_attention_s",
+    "lm_head_s",
+    "weight_bytes",
+    "power_w",
+    "prefill_power_w",
+    "decode_power_w",
+    "prefill_tok_per_j",
+    "decode_tok_per_j",
+    "energy_j",
+)
+RESOURCES = ("lut", "ff", "dsp", "bram36", "uram")
+BUDGETS = 10
+
+
+class Problem(NamedTuple):
+    """Numbers that are the same for all points: network, workload, device and constants.
+
+    Parameters
+    ----------
+    layers, hidden, heads, head_vectors, kv_vectors : int
+        See `headrace.sim.tellme.mapping.Shape`.
+    prompt, context, later : int
+        Prompt tokens, context tokens, output tokens after the first.
+    head_s, head_bytes : float
+        LM head on the CPU.
+    first_clock : int
+        Clock of the first entry of `Tables.rates`.
+    latency : int
+        Cycles before the first beat of a transfer.
+    static_w, lut_w, dsp_w, bram36_w, uram_w, idle_share, memory_j : float
+        Constants of the power model; the resources' are per MHz, the memory's per byte.
+    softmax_cycles : float
+    accumulator_bits : int
+        Bits that the longest sum needs.
+    """
+
+    layers: int
+    heads: int
+    head_vectors: int
+    kv_vectors: int
+    prompt: int
+    context: int
+    later: int
+    head_s: float
+    head_bytes: float
+    first_clock: int
+    latency: int
+    static_w: float
+    lut_w: float
+    dsp_w: float
+    bram36_w: float
+    uram_w: float
+    idle_share: float
+    memory_j: float
+    softmax_cycles: float
+    accumulator_bits: int
+
+
+class Tables(NamedTuple):
+    """Arrays that are the same for all points.
+
+    They are handed to compiled functions one by one: reading an array out of a tuple counts
+    references, which takes longer than the arithmetic here.
+
+    Parameters
+    ----------
+    rows : int64 array, shape (shapes + 1, G x T + 1)
+        Row blocks of the different matrices of a layer by inputs of a block; of a region last.
+    groups : int64 array, shape (shapes + 1, Q + 1)
+        Output groups of the same by copies.
+    order : int64 array, shape (MATRICES,)
+        Which of them each matrix is.
+    norms : int64 array, shape (2, MATRICES + 1), cycles
+        Norms before each matrix and after the last layer, in prefill and in decode.
+    rates : float64 array, shape (clocks, ports, widths, 2)
+        Weight bytes per cycle and vector interval by clock from `first_clock`, weight ports from
+        1, and code of the port's width.
+    available : float64 array, shape (BUDGETS,)
+        Budgets that no axis sets; NaN where an axis does.
+    array, reader, unpacker, dsp : float64 arrays
+        See `headrace.search.tellme.engine_tables.ArrayTables`.
+    accumulators, buffers : float64 arrays
+        Tables of that module, one per depth.
+    depth_at : int64 array, shape (2, deepest + 1)
+        Place of a depth in `accumulators` and in `buffers`.
+    parts, part_at : float64 and int64 arrays
+        See `headrace.search.tellme.module_tables.Parts`.
+    """
+
+    rows: Any
+    groups: Any
+    order: Any
+    norms: Any
+    rates: Any
+    available: Any
+    array: Any
+    reader: Any
+    unpacker: Any
+    dsp: Any
+    accumulators: Any
+    buffers: Any
+    depth_at: Any
+    parts: Any
+    part_at: Any
+
+
+_CLOCK = COLUMN["clock_mhz"]
+_GROUP_SIZE = COLUMN["group_size"]
+_TABLES = COLUMN["tables"]
+_COPIES = COLUMN["copies"]
+_METHOD = COLUMN["lookup_method"]
+_TABLE_BUFFERS = COLUMN["table_buffers"]
+_LANES = COLUMN["activation_lanes"]
+_BANKS = COLUMN["weight_banks"]
+_WORDS = COLUMN["weight_words"]
+_PACKING = COLUMN["weight_packing"]
+_MAX_OUTPUTS = COLUMN["max_outputs"]
+_GROUP_PACKING = AXES[_PACKING].choices.index("group")
+_LAYOUT = COLUMN["weight_layout"]
+_PORTS = COLUMN["weight_ports"]
+_PORT_BITS = COLUMN["port_bits"]
+_ACCUMULATOR = COLUMN["accumulator_bits"]
+_PREFILL_LANES = COLUMN["prefill_lanes"]
+_PREFILL_ADDERS = COLUMN["prefill_adders"]
+_PREFILL_PV = COLUMN["prefill_pv_units"]
+_PREFILL_ORDER = COLUMN["prefill_order"]
+_DECODE_LANES = COLUMN["decode_lanes"]
+_KV_PORTS = COLUMN["kv_ports"]
+_MAX_CONTEXT = COLUMN["max_context"]
+_PARTS = np.array([COLUMN[name] for name in PART_AXES])
+_EXACT = AXES[_LAYOUT].choices.index("exact")
+_REVERSED = AXES[_PREFILL_ORDER].choices.index("reversed")
+_NARROW = int(min(AXES[_PORT_BITS].choices))
+_VECTOR_BYTES = 2 * formulas.FP16_LANES
+_ROWS_PER_TASK = 256
+
+_prefill_steps = compiled(formulas.prefill_steps)
+_prefill_score_cycles = compiled(formulas.prefill_score_cycles)
+_prefill_update_cycles = compiled(formulas.prefill_update_cycles)
+_decode_key_cycles = compiled(formulas.decode_key_cycles)
+
+
+@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+def _attention(rows: Any, r: int, problem: Problem, interval: float) -> tuple[int, int, int]:
+    """Return the cycles of one layer's attention in prefill and decode, and its key steps."""
+    p = problem
+    lanes = rows[r, _PREFILL_LANES]
+    steps = _prefill_steps(p.prompt, lanes, rows[r, _PREFILL_ORDER] == _REVERSED)
+    score = _prefill_score_cycles(
+        p.heads, p.head_vectors, p.kv_vectors, lanes, rows[r, _PREFILL_ADDERS], interval
+    )
+    update = _prefill_update_cycles(
+        p.heads,
+        p.head_vectors,
+        p.kv_vectors,
+        lanes,
+        rows[r, _PREFILL_PV],
+        interval,
+        p.softmax_cycles,
+    )
+    key = _decode_key_cycles(
+        p.heads * p.head_vectors, p.kv_vectors, rows[r, _DECODE_LANES], rows[r, _KV_PORTS], interval
+    )
+    return steps * (score + update), 2 * ceil((p.context + 1) * key), steps
+
+
+@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+def _watts(problem: Problem, need: Any, clock_mhz: float, busy: float, bytes_per_s: float) -> float:
+    """Return the average power; `busy` is the share of time in which a unit computes."""
+    p = problem
+    per_mhz = need[0] * p.lut_w + need[2] * p.dsp_w + need[3] * p.bram36_w + need[4] * p.uram_w
+    fabric = per_mhz * clock_mhz * (p.idle_share + (1 - p.idle_share) * busy)
+    return p.static_w + fabric + bytes_per_s * p.memory_j  # type: ignore[no-any-return]
+
+
+@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+def _count(
+    rows: Any,
+    r: int,
+    width: int,
+    per_group: int,
+    array: Any,
+    reader: Any,
+    unpacker: Any,
+    dsp: Any,
+    accumulators: Any,
+    buffers: Any,
+    depth_at: Any,
+    parts: Any,
+    part_at: Any,
+) -> tuple[float, float, float, float, float]:
+    """Return LUT, FF, DSP, block RAM and URAM of one point."""
+    g, t, q = rows[r, _GROUP_SIZE] - 1, rows[r, _TABLES] - 1, rows[r, _COPIES] - 1
+    m, b, n = rows[r, _METHOD], rows[r, _TABLE_BUFFERS] - 1, rows[r, _LANES] - 1
+    packing, more = rows[r, _PACKING], rows[r, _BANKS] - 1
+    beat = 8 if packing == _GROUP_PACKING else 2 * (rows[r, _PORTS] - 1) + width
+    w = per_group >> 1
+    depth = depth_at[0, rows[r, _MAX_OUTPUTS]]
+    bits = rows[r, _ACCUMULATOR]
+    bank = depth_at[1, rows[r, _WORDS]]
+    deep = min(w, 1)
+    lut = (
+        array[g, m, b, t, q, 0]
+        + accumulators[depth, q, bits, 0]
+        + unpacker[g, t, beat, w, 0, 0]
+        + more * unpacker[g, t, beat, w, 1, 0]
+        + buffers[bank, packing, deep, g, t, 0, 0]
+        + more * buffers[bank, packing, deep, g, t, 1, 0]
+    )
+    ff = (
+        array[g, m, b, t, q, 1]
+        + accumulators[depth, q, bits, 1]
+        + reader[g, t, n]
+        + unpacker[g, t, beat, w, 0, 1]
+        + more * unpacker[g, t, beat, w, 1, 1]
+        + buffers[bank, packing, deep, g, t, 0, 1]
+        + more * buffers[bank, packing, deep, g, t, 1, 1]
+    )
+    bram36 = (
+        accumulators[depth, q, bits, 2]
+        + buffers[bank, packing, deep, g, t, 0, 2]
+        + more * buffers[bank, packing, deep, g, t, 1, 2]
+    )
+    uram = (
+        buffers[bank, packing, deep, g, t, 0, 3] + more * buffers[bank, packing, deep, g, t, 1, 3]
+    )
+    dsps = dsp[packing, q]
+    place = part_at[0, 2 * (rows[r, _PORTS] - 1) + width]
+    for k in range(len(_PARTS) + 1):
+        if k > 0:
+            place = part_at[k, rows[r, _PARTS[k - 1]]]
+        lut += parts[place, 0]
+        ff += parts[place, 1]
+        dsps += parts[place, 2]
+        bram36 += parts[place, 3]
+        uram += parts[place, 4]
+    return lut, ff, dsps, bram36, uram
+
+
+@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+def _point(
+    rows: Any,
+    r: int,
+    problem: Problem,
+    row_blocks: Any,
+    output_groups: Any,
+    order: Any,
+    norms: Any,
+    rates: Any,
+    available: Any,
+    array: Any,
+    reader: Any,
+    unpacker: Any,
+    dsp: Any,
+    accumulators: Any,
+    buffers: Any,
+    depth_at: Any,
+    parts: Any,
+    part_at: Any,
+    cuts: Any,
+    before: Any,
+    need: Any,
+    out: Any,
+) -> int:
+    """Evaluate one point: fill `out` (METRICS, then RESOURCES), return the broken budgets.
+
+    `cuts` and `before` are room for a layer's matrices and what comes before each. `need` is
+    filled with what the point needs of each budget.
+    """
+    engine = engine_of(rows, r)
+    clock_mhz = rows[r, _CLOCK]
+    ports = min(rows[r, _PORTS], rates.shape[1])
+    width = 0 if rows[r, _PORT_BITS] == _NARROW else 1
+    at = clock_mhz - problem.first_clock
+    bytes_per_cycle = rates[at, ports - 1, width, 0]
+    interval = rates[at, ports - 1, width, 1]
+    words, outputs = 0, 0
+    region = len(row_blocks) - 1
+    for s in range(region):
+        w, g = cut(
+            engine,
+            row_blocks[s, engine.block_inputs],
+            output_groups[s, engine.copies],
+            row_blocks[region, engine.block_inputs],
+            output_groups[region, engine.copies],
+            rows[r, _LAYOUT] == _EXACT,
+            problem.prompt,
+            bytes_per_cycle,
+            problem.latency,
+            cuts,
+            s,
+        )
+        words, outputs = max(words, w), max(outputs, g)
+    lut, ff, dsp, bram36, uram = _count(
+        rows,
+        r,
+        width,
+        engine.words_per_group,
+        array,
+        reader,
+        unpacker,
+        dsp,
+        accumulators,
+        buffers,
+        depth_at,
+        parts,
+        part_at,
+    )
+    need[0], need[1], need[2], need[3], need[4] = lut, ff, dsp, bram36, uram
+    for i in range(len(RESOURCES)):
+        out[len(METRICS) + i] = need[i]
+    need[5], need[6], need[7] = rows[r, _PORTS], words, outputs
+    need[8], need[9] = problem.accumulator_bits, problem.context + 1
+    broken = 0
+    for i in range(6):
+        broken |= (need[i] > available[i]) << i
+    broken |= (words > engine.slot_words) << 6
+    broken |= (outputs > engine.max_groups) << 7
+    broken |= (problem.accumulator_bits > rows[r, _ACCUMULATOR]) << 8
+    broken |= (problem.context >= rows[r, _MAX_CONTEXT]) << 9
+    if broken & 0b11000000:
+        for i in range(len(METRICS)):
+            out[i] = np.nan
+        return broken  # type: ignore[no-any-return]
+    _metrics(rows, r, problem, order, norms, engine, cuts, interval, before, need, out)
+    return broken  # type: ignore[no-any-return]
+
+
+@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+def _metrics(
+    rows: Any,
+    r: int,
+    problem: Problem,
+    order: Any,
+    norms: Any,
+    engine: Any,
+    cuts: Any,
+    interval: float,
+    before: Any,
+    need: Any,
+    out: Any,
+) -> None:
+    """Fill the metrics of a point whose matrices fit (`_metrics` of the simulator)."""
+    clock_mhz = rows[r, _CLOCK]
+    hertz = clock_mhz * 1e6
+    prefill_attention, decode_attention, steps = _attention(rows, r, problem, interval)
+    steals = engine.words_per_group >= 2
+    prefill, prefill_busy, decode, decode_busy = 0, 0, 0, 0
+    for stage in range(2):  # one call, since it is compiled into this place
+        for m in range(MATRICES + 1):
+            before[m] = norms[stage, m]
+        before[3] += decode_attention if stage else prefill_attention
+        tokens = 1 if stage else problem.prompt
+        cycles, busy = pass_cycles(
+            cuts, order, before, problem.layers, tokens, stage, engine.slots, steals
+        )
+        if stage:
+            decode, decode_busy = cycles, busy
+        else:
+            prefill, prefill_busy = cycles, busy
+    weight_bytes = 0
+    for m in range(MATRICES):
+        weight_bytes += cuts[order[m], 1]
+    weight_bytes *= problem.layers
+    per_vector = 2 * problem.kv_vectors * _VECTOR_BYTES * problem.layers
+    prefill_bytes = weight_bytes + (steps + problem.prompt) * per_vector
+    decode_bytes = weight_bytes + (problem.context + 2) * per_vector
+    ttft = prefill / hertz + problem.head_s
+    step = decode / hertz + problem.head_s
+    prefill_power = _watts(
+        problem,
+        need,
+        clock_mhz,
+        prefill_busy / hertz / ttft,
+        (prefill_bytes + problem.head_bytes) / ttft,
+    )
+    decode_power = _watts(
+        problem,
+        need,
+        clock_mhz,
+        decode_busy / hertz / step,
+        (decode_bytes + problem.head_bytes) / step,
+    )
+    out[0] = ttft
+    out[1] = problem.prompt / ttft
+    out[2] = step
+    out[3] = 1 / step
+    out[4] = ttft + problem.later * step
+    out[5] = prefill_attention / hertz
+    out[6] = problem.head_s
+    out[7] = weight_bytes
+    out[8] = max(prefill_power, decode_power)
+    out[9] = prefill_power
+    out[10] = decode_power
+    out[11] = problem.prompt / ttft / prefill_power
+    out[12] = 1 / step / decode_power
+    out[13] = ttft * prefill_power + problem.later * step * decode_power
+
+
+def _build(sources: int) -> Any:
+    """Return the compiled loop over points; see `headrace.search.compiled.stamp`."""
+
+    @njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    def evaluate_rows(
+        rows: Any,
+        problem: Problem,
+        row_blocks: Any,
+        output_groups: Any,
+        order: Any,
+        norms: Any,
+        rates: Any,
+        available: Any,
+        array: Any,
+        reader: Any,
+        unpacker: Any,
+        dsp: Any,
+        accumulators: Any,
+        buffers: Any,
+        depth_at: Any,
+        parts: Any,
+        part_at: Any,
+        columns: Any,
+        need: Any,
+        broken: Any,
+    ) -> int:
+        """Evaluate all rows; fill columns (figures, n), need (n or 1, BUDGETS), broken (n,)."""
+        n = len(rows)
+        figures = len(METRICS) + len(RESOURCES)
+        for task in prange((n + _ROWS_PER_TASK - 1) // _ROWS_PER_TASK):
+            cuts = np.empty((MATRICES, FIELDS), np.int64)
+            before = np.empty(MATRICES + 1, np.int64)
+            # Filled point by point, copied column by column: columns are often a power of two
+            # apart, so that writing one point to all of them would hit one cache set.
+            block = np.empty((figures, _ROWS_PER_TASK + 8))
+            out = np.empty(figures)
+            demand = np.empty(BUDGETS)
+            first = task * _ROWS_PER_TASK
+            last = min(n, first + _ROWS_PER_TASK)
+            for i in range(first, last):
+                broken[i] = _point(
+                    rows,
+                    i,
+                    problem,
+                    row_blocks,
+                    output_groups,
+                    order,
+                    norms,
+                    rates,
+                    available,
+                    array,
+                    reader,
+                    unpacker,
+                    dsp,
+                    accumulators,
+                    buffers,
+                    depth_at,
+                    parts,
+                    part_at,
+                    cuts,
+                    before,
+                    demand,
+                    out,
+                )
+                for f in range(figures):
+                    block[f, i - first] = out[f]
+                if len(need) == n:
+                    need[i] = demand
+            for f in range(figures):
+                for i in range(first, last):
+                    columns[f, i] = block[f, i - first]
+        return sources
+
+    return evaluate_rows
+
+
+evaluate = _build(
+    stamp(formulas.norm_cycles, schedule.cut, sizes.engine_of.py_func, _watts.py_func)
+)
