@@ -206,7 +206,8 @@ def test_any_bytes_as_network_config(capsys, tmp_path, raw):
 def test_any_objective(capsys, text):
     words = ["explore", "tellme", "--strategy", "random", "--samples", "2", "--objective", text]
     code, out, err = run(capsys, *words)
-    assert code == 0 or (code == 2 and out == "" and err.count("\n") == 1)
+    # 1: it is an objective, and neither of the two points reaches it.
+    assert code in (0, 1) or (code == 2 and out == "" and err.count("\n") == 1)
 
 
 _METRICS = {"ttft_s", "decode_tok_per_s", "latency_s", "power_w", "energy_j"}
@@ -230,10 +231,10 @@ def test_simulate_keeps_the_contract(capsys, fidelity):
 
 def test_set_goes_over_the_file(capsys, tmp_path):
     path = tmp_path / "p.toml"
-    path.write_text('design = "tellme"\n[axes]\ntables = 24\nactivation_lanes = 4\n')
+    path.write_text('design = "tellme"\n[axes]\ntables = 32\nactivation_lanes = 4\n')
     words = ["simulate", "tellme", "--point", str(path), "--set", "activation_lanes=8"]
     point = accepted(capsys, *words)["point"]
-    assert (point["tables"], point["activation_lanes"]) == (24, 8)
+    assert (point["tables"], point["activation_lanes"]) == (32, 8)
 
 
 def test_trace_and_pictures_are_written(capsys, tmp_path):
@@ -275,7 +276,7 @@ def test_explore_keeps_the_contract(capsys, tmp_path):
     words += ["--objective", "min ttft_s s.t. decode_tok_per_s >= 20"]
     body = accepted(capsys, *words, "-o", str(output))
     assert body["seed"] == 3
-    assert body["evaluated"] == 500
+    assert body["evaluated"] >= 500  # and the neighbours of what was found
     assert body["evaluations_per_s"] > 0
     assert body["best"]["metrics"]["decode_tok_per_s"] >= 20
     assert all(set(p) >= {"point", "metrics", "resources", "hash"} for p in body["pareto"])
@@ -325,7 +326,7 @@ def test_emit_refuses_a_folder_of_other_files(capsys, tmp_path):
         ["simulate", "tellme", "--trace", "out"],
         ["simulate", "tellme", "--budget-plot", "out.png"],
         ["roofline", "tellme", "-o", "out.svg"],
-        ["explore", "tellme", "--strategy", "random", "--samples", "2", "-o", "out"],
+        ["explore", "tellme", "--strategy", "random", "--samples", "500", "-o", "out"],
         ["emit", "tellme", *SMALL, "-o", "out"],
     ],
 )
