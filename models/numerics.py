@@ -167,7 +167,7 @@ class Float32Numerics:
 
 
 class HardwareNumerics:
-    """TeLLMe's numerics (dossier rules 1-8): half precision, every operation rounded.
+    """TeLLMe's numerics: half precision, every operation rounded (docs/models.md).
 
     The scales, norms and embedding are rounded to half; Wq and Wk are permuted for RoPE on
     adjacent pairs; the LM head has INT8 rows with one FP32 scale each.
@@ -232,7 +232,7 @@ class HardwareNumerics:
         return x + y
 
     def logits(self, x: Array) -> NDArray[np.float32]:
-        """Quantise to INT8 per token and multiply by the INT8 rows (rule 7)."""
+        """Quantise to INT8 per token and multiply by the INT8 rows."""
         q, a = quantise_activations(x.astype(np.float32))
         product = int_matmul(q, self._head).astype(np.float32)
         scaled = product * (np.float32(1) / a) * self._head_scale

@@ -27,7 +27,7 @@ def dequantise(
 def dequantise_half(
     accumulators: NDArray[np.int32], largest: NDArray[np.float16], weight_scale: np.float16
 ) -> NDArray[np.float16]:
-    """Return ``half(max) * half(w_scale) * half(float(1/127) * float(acc))`` (TeLLMe, rule 5).
+    """Return ``half(max) * half(w_scale) * half(float(1/127) * float(acc))`` as TeLLMe does.
 
     The first product is formed first; each product is rounded to half.
 

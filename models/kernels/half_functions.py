@@ -38,7 +38,7 @@ def exp_half(x: Half) -> Half:
 
 
 def reciprocal_half(x: Half) -> Half:
-    """Return 1/x rounded to the nearest half, ties to even; 1/0 is infinity (TeLLMe, rule 6).
+    """Return 1/x rounded to the nearest half, ties to even; 1/0 is infinity.
 
     Parameters
     ----------

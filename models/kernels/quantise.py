@@ -39,7 +39,7 @@ def quantise_activations(
 def quantise_activations_half(
     x: NDArray[np.float16],
 ) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Quantise each token to INT8 in half precision (TeLLMe's release, rule 2).
+    """Quantise each token to INT8 in half precision (TeLLMe's release).
 
     ``q = sat(round_half_even(x * (127 * recip16(max|x|))))`` with every product rounded to
     half and `sat` to -127..127. The reciprocal and the factor saturate at 65504, so that a

@@ -25,7 +25,7 @@ def rms_norm(
 def rms_norm_half(
     x: NDArray[np.float16], weight: NDArray[np.float16], eps: float
 ) -> NDArray[np.float16]:
-    """Normalise in half precision with an FP32 sum of squares (TeLLMe, rule 6).
+    """Normalise in half precision with an FP32 sum of squares (TeLLMe's release).
 
     Order: squares (exact in float32) of even positions go to one accumulator, of odd positions
     to the other, each in ascending order; the two are added; then ``mean = sum * float(1/n)``,

@@ -51,7 +51,7 @@ def rope(
 def rope_half(
     x: NDArray[np.float16], cos: NDArray[np.float16], sin: NDArray[np.float16]
 ) -> NDArray[np.float16]:
-    """Rotate adjacent coordinates (2t, 2t + 1) in half precision (TeLLMe, rule 8, Eq 5-6).
+    """Rotate adjacent coordinates (2t, 2t + 1) in half precision (TeLLMe, Eq 5-6).
 
     ``y[2t] = x[2t] c - x[2t+1] s`` and ``y[2t+1] = x[2t+1] c + x[2t] s``; both products and the
     sum round to half.
@@ -74,7 +74,7 @@ def pair_permutation(heads: int, head_dim: int) -> NDArray[np.int64]:
     """Return the order of Wq's or Wk's outputs that turns half-split RoPE into adjacent pairs.
 
     ``W[pair_permutation(heads, head_dim)]`` has output t of each head at 2t and output
-    t + head_dim/2 at 2t + 1 (TeLLMe, rule 8). Scores do not change: q and k move alike.
+    t + head_dim/2 at 2t + 1 (TeLLMe, Eq 5-6). Scores do not change: q and k move alike.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def group_patterns(group_size: int) -> NDArray[np.int8]:
     of a tie, the one whose first nonzero is +1. Representatives stand at 1..(3^G-1)/2, ordered
     by number of nonzeros, then their positions, then number of -1, then the tuple of
     minus flags over the nonzeros; ``index(-p) = index(p) + (3^G-1)/2``. For G = 3 this is the
-    table of TeLLMe's release (dossier section 3.1).
+    table of TeLLMe's release (paper section 3.1).
 
     Parameters
     ----------

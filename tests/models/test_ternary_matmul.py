@@ -16,7 +16,7 @@ from headrace.models.kernels import (
     weight_indices,
 )
 
-# TeLLMe dossier 3.1: what each entry of the table for (a, b, c) adds up
+# TeLLMe, section 3.1: what each entry of the table for (a, b, c) adds up
 PUBLISHED = [
     "", "a", "b", "c", "a+b", "a-b", "a+c", "a-c", "b+c", "b-c", "a+b+c", "a+b-c", "a-b+c",
     "-a+b+c",
