@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from headrace.errors import InputError
 
@@ -21,6 +22,7 @@ _BUILD_ARGS = {
     "icarus": ["-g2005"],
     "verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style"],
 }
+_TEST_LOG = "test.log"
 _LOG_TAIL_LINES = 25
 
 
@@ -116,12 +118,11 @@ def run_cocotb(
     RuntimeError
         The design cannot be built; the message ends with the tool's.
     """
-    from cocotb_tools.check_results import get_results  # of the extra `verify`
-    from cocotb_tools.runner import get_runner
+    from cocotb_tools.runner import get_runner  # of the extra `verify`
 
     build_dir = build_dir.absolute()
     build_dir.mkdir(parents=True, exist_ok=True)
-    build_log, test_log = build_dir / "build.log", build_dir / "test.log"
+    build_log = build_dir / "build.log"
     runner = get_runner(simulator)
     with _environment(environment(simulator)), _import_path(test_module.parent):
         try:
@@ -135,20 +136,30 @@ def run_cocotb(
             )
         except (SystemExit, RuntimeError, OSError) as error:
             raise RuntimeError(f"{simulator} cannot build {top}: {_tail(build_log)}") from error
-        try:
-            results = runner.test(
-                test_module=test_module.stem,
-                hdl_toplevel=top,
-                build_dir=str(build_dir),
-                test_dir=str(test_module.parent),
-                results_xml=str(build_dir / "results.xml"),
-                seed=seed,
-                log_file=str(test_log),
-            )
-            tests, failures = get_results(Path(results))
-        except (SystemExit, RuntimeError):
-            tests, failures = 1, 1
-    return CocotbResult(tests, failures, _tail(test_log))
+        tests, failures = _run_tests(runner, top, test_module, build_dir, seed)
+    return CocotbResult(tests, failures, _tail(build_dir / _TEST_LOG))
+
+
+def _run_tests(
+    runner: Any, top: str, test_module: Path, build_dir: Path, seed: int
+) -> tuple[int, int]:
+    """Run what was built; return the numbers of tests and of failures."""
+    from cocotb_tools.check_results import get_results
+
+    try:
+        results = runner.test(
+            test_module=test_module.stem,
+            hdl_toplevel=top,
+            build_dir=str(build_dir),
+            test_dir=str(test_module.parent),
+            results_xml=str(build_dir / "results.xml"),
+            seed=seed,
+            log_file=str(build_dir / _TEST_LOG),
+        )
+        tests, failures = get_results(Path(results))
+    except (SystemExit, RuntimeError):
+        return 1, 1
+    return tests, failures
 
 
 @contextmanager

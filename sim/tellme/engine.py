@@ -43,54 +43,9 @@ def engine_graph(sizes: EngineSizes, job: EngineJob) -> StreamGraph:
     """
     check_job(job, sizes)
     graph = StreamGraph("engine")
-    blocks = sum(c.rows * c.tokens for c in job.computes)
     _add_loading(graph, sizes, job)
-    _add_nodes(graph, sizes, job, blocks)
-    token_blocks = [c.rows for c in job.computes for _ in range(c.tokens)]
-    token_results = [c.groups for c in job.computes for _ in range(c.tokens)]
-    computation_blocks = [c.rows * c.tokens for c in job.computes]
-    computation_results = [c.groups * c.tokens for c in job.computes]
-    block_issues = [
-        c.groups * sizes.lookup_cycles for c in job.computes for _ in range(c.rows * c.tokens)
-    ]
-    token_issues = [
-        c.groups * sizes.lookup_cycles * c.rows for c in job.computes for _ in range(c.tokens)
-    ]
-    reads = [sizes.read_cycles] * blocks
-
-    graph.add_edge("compute", "gap", consume=_firsts(computation_blocks))
-    graph.add_edge("gap", "read", consume=_firsts(reads))
-    graph.add_edge("read", "build", produce=_lasts(reads))
-    graph.add_edge("build", "gap", initial=1, name="front end")
-    graph.add_edge("build", "lookup", consume=_firsts(block_issues))
-    graph.add_edge(
-        "gap",
-        "lookup",
-        consume=_firsts(block_issues),
-        free=_lasts(block_issues),
-        depth=sizes.table_buffers,
-        name="tables",
-    )
-    graph.add_edge("lookup", "drain", produce=_lasts(token_issues), consume=_firsts(token_results))
-    graph.add_edge(
-        "drain",
-        "lookup",
-        produce=_lasts(token_results),
-        consume=_firsts(token_issues),
-        initial=1,
-        name="accumulators",
-    )
-    if sizes.table_buffers == 1:
-        graph.add_edge(
-            "drain",
-            "gap",
-            produce=_lasts(token_results),
-            consume=_firsts(token_blocks),
-            initial=1,
-            name="turn",
-        )
-    for target, initial in (("compute", 1), ("load", sizes.slots)):
-        graph.add_edge("drain", target, produce=_lasts(computation_results), initial=initial)
+    _add_front_end(graph, sizes, job)
+    _add_lookup(graph, sizes, job)
     return graph
 
 
@@ -127,23 +82,53 @@ def _add_loading(graph: StreamGraph, sizes: EngineSizes, job: EngineJob) -> None
     graph.add_edge("write", "compute", produce=_lasts(load_steps))
 
 
-def _add_nodes(graph: StreamGraph, sizes: EngineSizes, job: EngineJob, blocks: int) -> None:
-    """Add the nodes of the computation."""
-    issues = sum(c.rows * c.groups * c.tokens for c in job.computes) * sizes.lookup_cycles
-    graph.add_node("gap", phases=blocks, latency=sizes.block_gap)
-    graph.add_node("read", phases=blocks * sizes.read_cycles, arrivals=job.activation_arrivals)
-    graph.add_node("build", phases=blocks, ii=sizes.build_cycles, latency=sizes.build_cycles)
-    graph.add_node(
+def _add_front_end(graph: StreamGraph, sizes: EngineSizes, job: EngineJob) -> None:
+    """Add `gap`, `read` and `build`: rows one after the other."""
+    reads = [sizes.read_cycles] * sum(c.rows * c.tokens for c in job.computes)
+    graph.add_node("gap", phases=len(reads), latency=sizes.block_gap)
+    graph.add_node("read", phases=sum(reads), arrivals=job.activation_arrivals)
+    graph.add_node("build", phases=len(reads), ii=sizes.build_cycles, latency=sizes.build_cycles)
+    graph.add_edge("compute", "gap", consume=_firsts([c.rows * c.tokens for c in job.computes]))
+    graph.add_edge("gap", "read", consume=_firsts(reads))
+    graph.add_edge("read", "build", produce=_lasts(reads))
+    graph.add_edge("build", "gap", initial=1, name="front end")
+
+
+def _add_lookup(graph: StreamGraph, sizes: EngineSizes, job: EngineJob) -> None:
+    """Add `lookup` and `drain`, which take turns, and what a token and a computation give back."""
+    tokens = [c for c in job.computes for _ in range(c.tokens)]
+    row_issues = [c.groups * sizes.lookup_cycles for c in tokens for _ in range(c.rows)]
+    token_issues = [c.groups * sizes.lookup_cycles * c.rows for c in tokens]
+    token_results = [c.groups for c in tokens]
+    computation_results = [c.groups * c.tokens for c in job.computes]
+    # From the issue of a token's last group to its first result: accumulation, two cycles more.
+    latency = sizes.pipeline_cycles + 2
+    graph.add_node("lookup", phases=sum(row_issues), latency=latency, **_port_a(sizes, priority=1))
+    graph.add_node("drain", phases=sum(token_results), arrivals=job.result_arrivals)
+    graph.add_edge("build", "lookup", consume=_firsts(row_issues))
+    graph.add_edge(
+        "gap",
         "lookup",
-        phases=issues,
-        latency=sizes.pipeline_cycles + 2,
-        **_port_a(sizes, priority=1),
+        consume=_firsts(row_issues),
+        free=_lasts(row_issues),
+        depth=sizes.table_buffers,
+        name="tables",
     )
-    graph.add_node(
-        "drain",
-        phases=sum(c.groups * c.tokens for c in job.computes),
-        arrivals=job.result_arrivals,
-    )
+    graph.add_edge("lookup", "drain", produce=_lasts(token_issues), consume=_firsts(token_results))
+    turns = [("lookup", token_issues, "accumulators")]
+    if sizes.table_buffers == 1:
+        turns.append(("gap", [c.rows for c in tokens], "turn"))
+    for target, firings, name in turns:
+        graph.add_edge(
+            "drain",
+            target,
+            produce=_lasts(token_results),
+            consume=_firsts(firings),
+            initial=1,
+            name=name,
+        )
+    for target, initial in (("compute", 1), ("load", sizes.slots)):
+        graph.add_edge("drain", target, produce=_lasts(computation_results), initial=initial)
 
 
 def _port_a(sizes: EngineSizes, *, priority: int) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headrace.arch.tellme.engine import EngineSizes
+from headrace.arch.tellme import TELLME
+from headrace.arch.tellme.engine import EngineSizes, engine_sizes
 from headrace.arch.tellme.job import Compute, EngineJob, Load, check_job
 from headrace.arch.tellme.packing import pack_weights
 from headrace.errors import InputError
@@ -129,6 +130,39 @@ def test_closed_form(method, table_buffers, rows, groups, tokens):
     compute = engine_cycles(rows, front, groups, drain, tokens, table_buffers)
     assert sizes.load_cycles(rows, groups) == load
     assert run.cycles == load + 1 + compute
+
+
+@pytest.mark.parametrize(
+    ("axes", "outputs"),
+    [
+        pytest.param({}, 1536, marks=pytest.mark.slow, id="published"),
+        pytest.param(
+            {
+                "activation_lanes": 16,
+                "table_buffers": 2,
+                "block_gap_cycles": 0,
+                "weight_layout": "exact",
+                "weight_slots": 2,
+                "weight_packing": "group",
+            },
+            256,
+            id="improved",
+        ),
+    ],
+)
+def test_engine_of_full_size(axes, outputs):
+    """A token of 1536 inputs through T = 28, Q = 16: bits, closed form and graph."""
+    sizes = engine_sizes(TELLME.point(axes))
+    generator = np.random.default_rng(0)
+    weights = generator.integers(-1, 2, (outputs, 1536)).astype(np.int8)
+    inputs = generator.integers(-127, 128, (1, 1536)).astype(np.int8)
+    rows, groups = 19, outputs // 16
+    run = run_one(sizes, weights, inputs)
+    assert np.array_equal(run.results.reshape(1, -1), product(inputs, weights))
+    job = EngineJob([Load(rows, groups)], [Compute(rows, groups, groups, 1)])
+    drain = sizes.drain_cycles(groups)
+    compute = engine_cycles(rows, sizes.front_cycles, groups, drain, 1, sizes.table_buffers)
+    assert run.cycles == sizes.load_cycles(rows, groups) + 1 + compute == predicted(sizes, job)
 
 
 @pytest.mark.parametrize("group_size", range(1, 6))
