@@ -58,7 +58,7 @@ def stage_phases(
         A matrix does not fit the weight buffer.
     """
     sizes = engine_sizes(point)
-    steps = list(_steps(stage, point, shape, kernels))
+    steps = list(_Schedule(stage, point, shape, kernels).steps())
     beats = [_beats(step.tile, sizes) if step.tile else 0 for step in steps]
     weight_bytes = [n * sizes.beat_bits // 8 for n in beats]
     loads = [kernels.load(n) if n else 0 for n in weight_bytes]
@@ -129,46 +129,73 @@ def _stolen_cycles(steps: list[_Step], sizes: EngineSizes) -> list[int]:
     return stolen
 
 
-def _steps(stage: Stage, point: Point, shape: Shape, kernels: Kernels) -> Iterator[_Step]:
-    sizes = engine_sizes(point)
-    layout = point.text("weight_layout")
-    cuts = [(linear, tiles(linear, sizes, layout, shape.hidden)) for linear in shape.linears]
-    tokens = stage.tokens
+class _Schedule:
+    """The calls of one pass, in order (section 3.1 and the released schedule)."""
 
-    def linear(layer: int, index: int) -> Iterator[_Step]:
-        matrix, parts = cuts[index]
+    def __init__(self, stage: Stage, point: Point, shape: Shape, kernels: Kernels) -> None:
+        self._stage, self._shape, self._kernels = stage, shape, kernels
+        self._sizes = engine_sizes(point)
+        layout = point.text("weight_layout")
+        self._cuts = [
+            (matrix, tiles(matrix, self._sizes, layout, shape.hidden)) for matrix in shape.linears
+        ]
+
+    def steps(self) -> Iterator[_Step]:
+        """Yield every call of the pass."""
+        hidden, intermediate = self._shape.hidden, self._shape.intermediate
+        for layer in range(self._shape.layers):
+            at = f"layers.{layer}."
+            yield self._norm(layer, at + "input_norm", hidden)
+            for index in range(3):
+                yield from self._linear(layer, index)
+            yield self._attention(layer)
+            yield self._norm(layer, at + "attention_sub_norm", hidden)
+            yield from self._linear(layer, 3)
+            yield self._norm(layer, at + "post_attention_norm", hidden)
+            yield from self._linear(layer, 4)
+            yield from self._linear(layer, 5)
+            yield self._norm(layer, at + "ffn_sub_norm", intermediate)
+            yield from self._linear(layer, 6)
+        yield self._norm(None, "final_norm", hidden)
+
+    def _linear(self, layer: int, index: int) -> Iterator[_Step]:
+        matrix, parts = self._cuts[index]
+        operator = f"layers.{layer}.{matrix.name}"
+        tokens, copies = self._stage.tokens, self._sizes.copies
+        left = matrix.outputs
         for part, tile in enumerate(parts):
-            suffix = f".{part}" if len(parts) > 1 else ""
-            outputs = min(tile.groups * sizes.copies, matrix.outputs)
+            outputs = min(tile.groups * copies, left)
+            left -= outputs
+            left -= outputs
             yield _Step(
-                name=f"layers.{layer}.{matrix.name}{suffix}",
+                name=f"{operator}.{part}" if len(parts) > 1 else operator,
                 kernel="ternary_matmul",
-                operator=f"layers.{layer}.{matrix.name}",
+                operator=operator,
                 layer=layer,
-                work=kernels.linear(tile.rows, tile.groups, tokens),
+                work=self._kernels.linear(tile.rows, tile.groups, tokens),
                 bound="lookup",
                 macs=tokens * matrix.inputs * outputs,
                 tile=tile,
             )
 
-    def norm(layer: int | None, name: str, width: int) -> _Step:
-        operator = name if layer is None else f"layers.{layer}.{name}"
+    def _norm(self, layer: int | None, operator: str, width: int) -> _Step:
         return _Step(
             name=operator,
             kernel="rms_norm",
             operator=operator,
             layer=layer,
-            work=kernels.norm(tokens, width),
+            work=self._kernels.norm(self._stage.tokens, width),
             bound="vector unit",
         )
 
-    def attention(layer: int) -> _Step:
-        pairs = tokens * stage.context + tokens * (tokens + 1) // 2
-        is_prefill = stage.context == 0
+    def _attention(self, layer: int) -> _Step:
+        tokens, context, shape = self._stage.tokens, self._stage.context, self._shape
+        pairs = tokens * context + tokens * (tokens + 1) // 2
+        is_prefill = context == 0
         work = (
-            kernels.prefill_attention(tokens)
+            self._kernels.prefill_attention(tokens)
             if is_prefill
-            else kernels.decode_attention(stage.context + tokens)
+            else self._kernels.decode_attention(context + tokens)
         )
         return _Step(
             name=f"layers.{layer}.attention",
@@ -178,19 +205,5 @@ def _steps(stage: Stage, point: Point, shape: Shape, kernels: Kernels) -> Iterat
             work=work,
             bound="attention",
             macs=2 * shape.heads * shape.head_vectors * FP16_LANES * pairs,
-            memory_bytes=kernels.attention_bytes(tokens, stage.context),
+            memory_bytes=self._kernels.attention_bytes(tokens, context),
         )
-
-    for layer in range(shape.layers):
-        yield norm(layer, "input_norm", shape.hidden)
-        for index in range(3):
-            yield from linear(layer, index)
-        yield attention(layer)
-        yield norm(layer, "attention_sub_norm", shape.hidden)
-        yield from linear(layer, 3)
-        yield norm(layer, "post_attention_norm", shape.hidden)
-        yield from linear(layer, 4)
-        yield from linear(layer, 5)
-        yield norm(layer, "ffn_sub_norm", shape.intermediate)
-        yield from linear(layer, 6)
-    yield norm(None, "final_norm", shape.hidden)

@@ -8,7 +8,7 @@ from headrace.arch.device import load_device
 from headrace.arch.tellme import TELLME
 from headrace.arch.tellme.engine import engine_sizes
 from headrace.errors import InputError
-from headrace.models.network import load_network
+from headrace.models.network import load_network, network_from_config
 from headrace.sim.cycle import simulate as fire
 from headrace.sim.tellme import simulate
 from headrace.sim.tellme.formulas import (
@@ -77,6 +77,24 @@ def test_phases_add_up_to_the_metrics(axes, fidelity):
         assert seconds + outcome.metrics["lm_head_s"] == pytest.approx(outcome.metrics[metric])
     macs = sum(p.macs for p in outcome.phases["prefill"])
     assert macs == sum(op.macs(128) for op in LARGE.operators_of("ternary_matmul", "attention"))
+
+
+def test_tiles_do_not_count_padded_outputs_as_work():
+    # 13 heads of 16: 208 outputs are 7 groups of 32, the last one half empty, in several tiles
+    network = network_from_config(
+        {
+            "model_type": "bitnet", "hidden_size": 208, "intermediate_size": 304,
+            "num_hidden_layers": 1, "num_attention_heads": 13, "vocab_size": 99,
+            "max_position_embeddings": 64,
+        }
+    )  # fmt: skip
+    axes = {"copies": 32, "weight_banks": 32, "weight_words": 8, "weight_layout": "exact"}
+    phases = run(network=network, axes=axes, prompt_tokens=5, context_tokens=5).phases["prefill"]
+    parts = [p for p in phases if p.operator == "layers.0.q_proj"]
+    assert len(parts) > 1
+    assert sum(p.macs for p in parts) == 5 * 208 * 208
+    macs = sum(op.macs(5) for op in network.operators_of("ternary_matmul", "attention"))
+    assert sum(p.macs for p in phases) == macs
 
 
 def _random_axes(rng):
