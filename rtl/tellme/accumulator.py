@@ -22,8 +22,8 @@ class Accumulator(wiring.Component):
     forwarded). If that was the `last` one, group 0 is on `results` from cycle t + 3 on, then one
     group per cycle that `results` is ready; `done` is high with the last transfer.
 
-    The memory is LUT RAM up to 64 groups and block RAM beyond: ceil(max_groups / 512) x
-    ceil(Q accumulator_bits / 72) of them. Sums wrap at `accumulator_bits`.
+    The memory is LUT RAM up to 64 groups and block RAM beyond, ceil(Q accumulator_bits / 36)
+    halves of 512 groups. Sums wrap at `accumulator_bits`.
 
     Parameters
     ----------

@@ -33,7 +33,8 @@ class WeightBuffer(wiring.Component):
     address; with one word per group port A only writes. A vector that is read in cycle t is at
     `data_a` / `data_b` in cycle t + 1 and stays there until the next read.
 
-    Resources: per bank ceil(words / 4096) x ceil(vector_bits / 72) URAM if words > 512.
+    Resources: per bank ceil(words / 4096) x ceil(vector_bits / 72) URAM if words > 512, or fewer
+    where synthesis puts several words side by side (`headrace.arch.tellme.engine_resources`).
 
     Parameters
     ----------
