@@ -166,7 +166,6 @@ class _Schedule:
         for part, tile in enumerate(parts):
             outputs = min(tile.groups * copies, left)
             left -= outputs
-            left -= outputs
             yield _Step(
                 name=f"{operator}.{part}" if len(parts) > 1 else operator,
                 kernel="ternary_matmul",
