@@ -30,7 +30,7 @@ __all__ = [
 
 STRATEGIES = ("auto", "exhaustive", "random")
 DEFAULT_OBJECTIVE = "max decode_tok_per_s, min ttft_s, min lut, min uram, min power_w"
-DEFAULT_SAMPLES = 20_000_000
+DEFAULT_SAMPLES = 2_000_000
 """Points that `random` evaluates, and the largest space that `auto` exhausts, by default."""
 
 _CHUNK = 1 << 15

@@ -158,7 +158,7 @@ def _resources() -> Iterator[Row]:
             yield Row(
                 id=f"{label}_{name}", what=f"{_UNITS[name]}, {what}", published=published,
                 predicted=part[name], unit=_UNITS[name],
-                fitted=not (label == "wbmu"), source="table 3",
+                fitted=label != "wbmu", source="table 3",
                 note="the engine's own share is counted from its netlist"
                 if label in ("tlmm", "wbmu")
                 else "",

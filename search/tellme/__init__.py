@@ -1,5 +1,8 @@
 """TeLLMe's face in the search: every figure of many points at once."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,15 @@ from headrace.sim.tellme.mapping import Shape, memory_rates, network_shape
 from headrace.sim.workload import Workload
 
 __all__ = ["SPACE", "TellmeEvaluator", "TellmeSearch"]
+
+_THREADS = os.cpu_count() or 1
+_LEAST_ROWS = 2048
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="evaluate")
+
 
 _CLOCK = TELLME.axis("clock_mhz")
 _WIDTHS = tuple(TELLME.axis("port_bits").choices)
@@ -90,9 +102,16 @@ class TellmeEvaluator:
             self._broken = np.empty(n, np.int64)
         self._cover(rows)
         columns, broken = self._columns[:, :n], self._broken[:n]
-        kernel.evaluate(
-            rows, self._problem, *self._tables, columns, np.empty((0, kernel.BUDGETS)), broken
-        )
+        none = np.empty((0, kernel.BUDGETS))
+
+        def part(span: slice) -> None:
+            kernel.evaluate(
+                rows[span], self._problem, *self._tables, columns[:, span], none, broken[span]
+            )
+
+        size = max(_LEAST_ROWS, -(-n // _THREADS))
+        # The compiled code holds no lock, so plain threads run side by side.
+        list(_pool().map(part, [slice(i, min(i + size, n)) for i in range(0, n, size)]))
         return Batch(dict(zip(self.metrics + self.resources, columns, strict=True)), broken)
 
     def _cover(self, rows: NDArray[Any]) -> None:

@@ -18,18 +18,16 @@ from headrace.arch.tellme.axes import AXES
 
 __all__ = ["ArrayTables", "accumulator_table", "array_tables", "buffer_table"]
 
-_LUT_ARRAY = (
-    "table_lutram", "table_mux", "sign", "half_decode", "naive_decode", "naive_sets",
-    "signed_terms", "term_adders", "tree_adders", "control",
-)  # fmt: skip
-_FF_ARRAY = ("builder", "select", "values", "naive_sets", "tree", "control")
-_LUT_ACCUMULATOR, _FF_ACCUMULATOR = ("accumulator_lutram", "accumulators"), (
-    "latest", "accumulator_read",
-)  # fmt: skip
-_LUT_UNPACKER, _FF_UNPACKER = ("unpacker_mux",), ("held", "first_half")
-_LUT_BUFFER = ("buffer_lutram", "buffer_mux", "bank_address", "address")
-_FF_BUFFER = ("buffer_registers", "buffer_mux", "address")
-_FF_READER = ("reader",)
+# Which sizes the entries of each table are sorted by; a term belongs to the first that covers it.
+_READ = {
+    "array": {"group_size", "tables", "copies", "method", "table_buffers"},
+    "accumulator": {"copies", "accumulator_bits", "max_groups"},
+    "reader": {"group_size", "tables", "activation_lanes"},
+    "unpacker": {"group_size", "tables", "packing", "beat_bits", "banks", "copies"},
+    "buffer": {"group_size", "tables", "packing", "words", "banks", "copies"},
+}
+_TERMS = {"lut": engine.lut_terms, "ff": engine.ff_terms}
+_PROBES = 256
 
 Table = NDArray[np.float64]
 
@@ -85,25 +83,48 @@ def _open(*axes: Any) -> list[NDArray[Any]]:
     ]
 
 
-def _sum(terms: Mapping[str, Any], names: tuple[str, ...], resource: str) -> Any:
-    factors = engine.coefficients(resource)
-    return sum(factors[name] * np.asarray(terms[name]) for name in names)
+@cache
+def _homes(resource: str) -> dict[str, str]:
+    """Return the table of every term of `resource`, found by turning each size alone."""
+    rng = np.random.default_rng(0)
 
+    def draw(values: Any) -> NDArray[Any]:
+        return rng.choice(np.asarray(values), _PROBES)
 
-def _check() -> None:
-    """Refuse to count with a term of the model that no table holds."""
-    held = {
-        "lut": {*_LUT_ARRAY, *_LUT_ACCUMULATOR, *_LUT_UNPACKER, *_LUT_BUFFER},
-        "ff": {*_FF_ARRAY, *_FF_ACCUMULATOR, *_FF_UNPACKER, *_FF_BUFFER, *_FF_READER},
+    values: dict[str, Any] = {
+        "group_size": range(1, 6), "tables": range(2, 65), "copies": (16, 32, 64),
+        "method": _choices("lookup_method"), "table_buffers": (1, 2),
+        "activation_lanes": (1, 2, 4, 8, 16), "banks": (16, 32, 64),
+        "words": (48, 512, 4096, 12288), "packing": _choices("weight_packing"),
+        "beat_bits": (384, 512, 768, 1024), "accumulator_bits": (20, 24, 32),
+        "max_groups": (48, 512, 4096),
+    }  # fmt: skip
+    base = _grid(**{name: draw(some) for name, some in values.items()})
+    base["copies"], base["banks"] = np.full(_PROBES, 64), np.full(_PROBES, 16)
+    terms = _TERMS[resource]
+    before = terms(base)
+    read: dict[str, set[str]] = {name: set() for name in before}
+    for size, some in values.items():
+        after = terms(base | {size: draw(some)})
+        for name in read:
+            if np.any(np.asarray(after[name]) != np.asarray(before[name])):
+                read[name].add(size)
+    return {
+        name: next(table for table, covered in _READ.items() if sizes <= covered)
+        for name, sizes in read.items()
     }
-    for resource, names in held.items():
-        assert names == set(engine.coefficients(resource)), f"{resource} terms without a table"
+
+
+def _sum(columns: Mapping[str, Any], table: str, resource: str) -> Any:
+    """Return the sum of the terms of `resource` that belong into `table`."""
+    factors, homes = engine.coefficients(resource), _homes(resource)
+    terms = _TERMS[resource](columns)
+    return sum(factors[n] * np.asarray(t) for n, t in terms.items() if homes[n] == table)
 
 
 @cache
 def array_tables() -> ArrayTables:
     """Return the tables that do not depend on depths."""
-    _check()
     groups = np.arange(1, 6)
     tables, copies = np.arange(1, _most("tables") + 1), np.arange(1, _most("copies") + 1)
     lanes = np.arange(1, _most("activation_lanes") + 1)
@@ -112,14 +133,12 @@ def array_tables() -> ArrayTables:
     c = _grid(group_size=g, method=m, table_buffers=b, tables=t, copies=q, banks=q)
     shape = np.broadcast_shapes(g.shape, m.shape, b.shape, t.shape, q.shape)
     array = np.empty((*shape, 2))
-    array[..., 0] = _sum(engine.lut_terms(c), _LUT_ARRAY, "lut")
-    array[..., 1] = _sum(engine.ff_terms(c), _FF_ARRAY, "ff")
+    array[..., 0] = _sum(c, "array", "lut")
+    array[..., 1] = _sum(c, "array", "ff")
 
     g, t, n = _open(groups, tables, lanes)
     reader = np.empty((len(groups), len(tables), len(lanes)))
-    reader[...] = _sum(
-        engine.ff_terms(_grid(group_size=g, tables=t, activation_lanes=n)), _FF_READER, "ff"
-    )
+    reader[...] = _sum(_grid(group_size=g, tables=t, activation_lanes=n), "reader", "ff")
 
     beats = [(p + 1) * w for p in range(4) for w in _choices("port_bits")]
     g, t, per_group = _open(groups, tables, (1, 2, 4))
@@ -131,8 +150,8 @@ def array_tables() -> ArrayTables:
                 group_size=g, tables=t, copies=per_group * banks, banks=np.full((1, 1, 1), banks),
                 packing=packing, beat_bits=bits,
             )  # fmt: skip
-            unpacker[:, :, beat, :, banks - 1, 0] = _sum(engine.lut_terms(c), _LUT_UNPACKER, "lut")
-            unpacker[:, :, beat, :, banks - 1, 1] = _sum(engine.ff_terms(c), _FF_UNPACKER, "ff")
+            unpacker[:, :, beat, :, banks - 1, 0] = _sum(c, "unpacker", "lut")
+            unpacker[:, :, beat, :, banks - 1, 1] = _sum(c, "unpacker", "ff")
     unpacker[..., 1, :] -= unpacker[..., 0, :]
 
     p, q = _open(_choices("weight_packing"), copies)
@@ -153,8 +172,8 @@ def accumulator_table(max_outputs: int) -> Table:
     q, a = _open(copies, bits)
     c = _grid(copies=q, banks=q, accumulator_bits=a, max_groups=-(-max_outputs // q), words=10944)
     table = np.empty((len(copies), len(bits), 3))
-    table[..., 0] = _sum(engine.lut_terms(c), _LUT_ACCUMULATOR, "lut")
-    table[..., 1] = _sum(engine.ff_terms(c), _FF_ACCUMULATOR, "ff")
+    table[..., 0] = _sum(c, "accumulator", "lut")
+    table[..., 1] = _sum(c, "accumulator", "ff")
     table[..., 2] = engine.engine_bram36(c)  # a buffer of this depth is all URAM
     return table
 
@@ -178,8 +197,8 @@ def buffer_table(words: int) -> Table:
             tables=t, words=words, max_groups=1,
         )  # fmt: skip
         into = found[..., banks - 1, :]
-        into[..., 0] = _sum(engine.lut_terms(c), _LUT_BUFFER, "lut")
-        into[..., 1] = _sum(engine.ff_terms(c), _FF_BUFFER, "ff")
+        into[..., 0] = _sum(c, "buffer", "lut")
+        into[..., 1] = _sum(c, "buffer", "ff")
         into[..., 2] = engine.engine_bram36(c)
         into[..., 3] = engine.engine_uram(c)
     found[..., 1, :] -= found[..., 0, :]
