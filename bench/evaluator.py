@@ -1,0 +1,73 @@
+"""Print how many full evaluations of TeLLMe points the search makes per second.
+
+    .venv/bin/python bench/evaluator.py [--json] [--points n] [--repeats n]
+
+A full evaluation is everything the search knows of one point: latency and rates of prefill and
+decode, energy and power, LUT, FF, DSP, block RAM and URAM, and which budgets it exceeds. Points
+are drawn at random from the whole space that the design's rules allow, none is skipped. Figures
+are the best of several runs, compiled before.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+
+from headrace.arch.design import load_design
+from headrace.arch.device import load_device
+from headrace.models.network import load_network
+from headrace.search.explore import explore
+from headrace.search.space import Space
+from headrace.sim.workload import Workload
+
+
+def best_seconds(work: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Return the least wall clock and the least processor time of `work`."""
+    wall, processor = [], []
+    for _ in range(repeats):
+        start, used = time.perf_counter(), time.process_time()
+        work()
+        wall.append(time.perf_counter() - start)
+        processor.append(time.process_time() - used)
+    return min(wall), min(processor)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--points", type=int, default=1 << 15)
+    parser.add_argument("--repeats", type=int, default=20)
+    options = parser.parse_args()
+    design, device = load_design("tellme"), load_device("kv260")
+    network, workload = load_network("bitnet-b1.58-large"), Workload()
+    space = Space(design)
+    start = time.perf_counter()
+    evaluator = design.face("search").evaluator(device, network, workload)
+    rows = space.rows(space.sample(0, options.points, seed=0))
+    evaluator.evaluate(rows)
+    first = time.perf_counter() - start
+    wall, processor = best_seconds(lambda: evaluator.evaluate(rows), options.repeats)
+    found = explore(
+        design, device, network, workload, objective="min ttft_s", strategy="random",
+        samples=500_000, refine=False,
+    )  # fmt: skip
+    figures = {
+        "points_in_space": space.size,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "first_call_s": first,
+        "evaluations_per_s": options.points / wall,
+        "processor_ns_per_evaluation": processor / options.points * 1e9,
+        "explored_per_s": found.evaluations_per_s,
+        "whole_space_days": space.size / found.evaluations_per_s / 86400,
+    }
+    if options.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:30} {value:,.6g}" if isinstance(value, float) else f"{name:30} {value:,}")
+
+
+if __name__ == "__main__":
+    main()
