@@ -137,7 +137,7 @@ def map_points(update: bool, roles: list[str], limit: int, timeout_s: float) -> 
 
 # Terms that are counts already; only the rest is fitted.
 EXACT = {
-    "lut": {"table_lutram", "accumulator_lutram", "buffer_lutram"},
+    "lut": {"table_lutram", "accumulator_lutram", "buffer_lutram", "tree_adders"},
     "ff": {
         "reader", "builder", "select", "values", "naive_sets", "tree", "latest",
         "accumulator_read", "held", "buffer_registers", "first_half",

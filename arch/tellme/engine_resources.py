@@ -38,7 +38,17 @@ Columns = Mapping[str, Any]
 Terms = dict[str, Any]
 
 MAX_TABLES = 128
-BUFFER_TERMS = ("buffer_lutram", "unpacker_mux", "buffer_mux", "buffer_registers", "held")
+BUFFER_TERMS = (
+    "buffer_lutram",
+    "unpacker_beat",
+    "unpacker_shared",
+    "unpacker_words",
+    "buffer_mux",
+    "bank_address",
+    "beat_control",
+    "buffer_registers",
+    "held",
+)
 _NAMES = (
     "group_size tables copies method table_buffers activation_lanes banks words slots packing "
     "beat_bits accumulator_bits max_groups"
@@ -211,13 +221,12 @@ def lut_terms(c: Columns) -> Terms:
         "term_adders": builders * (group - 1) * d["entry"],
         "tree_adders": copies * _tree_table()[0][c["tables"], d["entry"]],
         "accumulators": totals,
-        "unpacker_mux": np.where(
-            d["beat_packing"],
-            bits * _mux(d["vectors_per_beat"]),
-            bits * _mux(d["per_group"]),
-        ),
+        "unpacker_beat": np.where(d["beat_packing"], bits * d["vectors_per_beat"], 0),
+        "unpacker_shared": np.where(d["beat_packing"], d["vector"] * d["vectors_per_beat"], 0),
+        "unpacker_words": np.where(d["beat_packing"], 0, bits * _mux(d["per_group"])),
         "buffer_mux": bits * d["buffer_ports"] * _mux(deep),
         "bank_address": np.where(d["beat_packing"], c["banks"] * address, 0),
+        "beat_control": np.where(d["beat_packing"], np.ones_like(copies), 0),
         "address": address * np.ones_like(copies),
         "control": np.ones_like(copies),
     }
