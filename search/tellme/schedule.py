@@ -27,7 +27,7 @@ _LOAD, _WRITES, _LOOKUPS, _COMPUTE = 2, 4, 6, 8  # compute: prefill pair, decode
 # Scratch of a pass: cycles of a whole tile before another one, before the last one; of the last.
 _INNER, _BEFORE_LAST, _LAST, _STOLEN = 12, 13, 14, 15
 
-_transfer_cycles = compiled(formulas.transfer_cycles)
+_load_cycles = compiled(formulas.load_cycles)
 _engine_cycles = compiled(formulas.engine_cycles)
 _tile_groups = compiled(formulas.tile_groups)
 _finish_time = compiled(formulas.finish_time)
@@ -101,7 +101,8 @@ def cut(
         lookup = compute_groups * engine.lookup_cycles
         drain = engine.drain_cycles + compute_groups
         cuts[at, _BYTES] += size if which else size * (tiles - 1)
-        cuts[at, _LOAD + which] = _transfer_cycles(size, bytes_per_cycle, latency)
+        unpack = beats * engine.unpack // engine.write_pattern + 2
+        cuts[at, _LOAD + which] = _load_cycles(size, bytes_per_cycle, latency, unpack)
         cuts[at, _WRITES + which] = beats * engine.writes // engine.write_pattern
         cuts[at, _LOOKUPS + which] = rows * lookup
         for stage in range(2):

@@ -63,6 +63,8 @@ class Engine(NamedTuple):
     """0 in the ``beat`` packing."""
     writes: int
     """Write cycles of `write_pattern` beats."""
+    unpack: int
+    """Cycles that these beats take, at least one each."""
     write_pattern: int
     max_groups: int
 
@@ -97,12 +99,18 @@ def engine_of(rows: Any, r: int) -> Engine:
         vectors_per_beat = 0
         beats_per_group = _up(copies * vector_bits, beat_bits)
         write_pattern = beats_per_group
-        writes = min(words_per_group, beats_per_group * beat_bits // (banks * vector_bits))
+        word_bits = banks * vector_bits
+        unpack = writes = 0
+        for beat in range(1, beats_per_group + 1):
+            done = min(words_per_group, beat * beat_bits // word_bits)
+            unpack += max(1, done - writes)
+            writes = done
     else:
         vectors_per_beat = (beat_bits - NORM_BITS) // vector_bits
         beats_per_group = 0
         write_pattern = 1
         writes = _up(vectors_per_beat, banks)
+        unpack = max(1, writes)
     return Engine(
         block_inputs,
         copies,
@@ -117,6 +125,7 @@ def engine_of(rows: Any, r: int) -> Engine:
         vectors_per_beat,
         beats_per_group,
         writes,
+        unpack,
         write_pattern,
         _up(rows[r, _MAX_OUTPUTS], copies),
     )

@@ -6,6 +6,7 @@ from math import ceil
 import numpy as np
 
 from headrace.arch.point import Point
+from headrace.arch.tellme.engine import EngineSizes, write_cycles
 from headrace.sim.cycle import simulate
 from headrace.sim.graph import IntArray, StreamGraph, pulse
 from headrace.sim.memory import beat_arrivals
@@ -14,7 +15,13 @@ from headrace.sim.tellme.kernels import ClosedForm, Work, engine_work
 from headrace.sim.tellme.mapping import MemoryRates, Shape
 from headrace.sim.tellme.tokens import token_graph
 
-__all__ = ["Simulated", "decode_attention_graph", "norm_graph", "prefill_attention_graph"]
+__all__ = [
+    "Simulated",
+    "decode_attention_graph",
+    "load_graph",
+    "norm_graph",
+    "prefill_attention_graph",
+]
 
 
 def prefill_attention_graph(scores: int, updates: int) -> StreamGraph:
@@ -42,6 +49,18 @@ def decode_attention_graph(service: IntArray) -> StreamGraph:
     graph.add_node("keys", service=service)
     graph.add_node("values", phases=tokens, service=service)
     graph.add_edge("keys", "values", consume=pulse(tokens, 0, tokens))
+    return graph
+
+
+def load_graph(sizes: EngineSizes, arrivals: IntArray) -> StreamGraph:
+    """Build the graph of a load whose beats arrive at `arrivals`; a beat fires when it is taken.
+
+    The next beat waits until this one's words are in the banks (docs/engine.md).
+    """
+    graph = StreamGraph("load")
+    graph.add_node(
+        "beats", ii=[max(1, cycles) for cycles in write_cycles(sizes)], arrivals=arrivals
+    )
     return graph
 
 
@@ -73,9 +92,9 @@ class Simulated(ClosedForm):
         self._prefill = lru_cache(maxsize=None)(self._simulate_prefill)
         self._decode = lru_cache(maxsize=None)(self._simulate_decode)
 
-    def load(self, size: int) -> int:
-        """Cycles to bring `size` bytes of weights from memory."""
-        return self._load(size)
+    def load(self, rows: int, groups: int) -> int:
+        """Cycles to bring `rows` row blocks of `groups` output groups into the weight buffer."""
+        return self._load(rows, groups)
 
     def linear(self, rows: int, groups: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""
@@ -93,10 +112,13 @@ class Simulated(ClosedForm):
         """Attention of one query over `tokens` keys."""
         return self._decode(tokens)
 
-    def _simulate_load(self, size: int) -> int:
+    def _simulate_load(self, rows: int, groups: int) -> int:
         port, ports = self.rates.port, self.rates.ports
-        beats = ceil(size / (port.bytes_per_beat * ports))
-        return int(beat_arrivals(port, beats, ports=ports)[-1]) + 1
+        beats = rows * self.sizes.row_beats(groups)
+        port_beats = self.sizes.beat_bits // (8 * port.bytes_per_beat * ports)
+        arrivals = beat_arrivals(port, beats * port_beats, ports=ports)
+        graph = load_graph(self.sizes, arrivals[port_beats - 1 :: port_beats])
+        return simulate(graph, firings={"beats": beats}).cycles
 
     def _simulate_linear(self, rows: int, groups: int, tokens: int) -> Work:
         total = simulate(token_graph(self.sizes, rows, groups), iterations=tokens).cycles

@@ -11,21 +11,29 @@ __all__ = [
     "decode_key_cycles",
     "engine_cycles",
     "finish_time",
+    "load_cycles",
     "norm_cycles",
     "prefill_score_cycles",
     "prefill_steps",
     "prefill_update_cycles",
     "tile_groups",
-    "transfer_cycles",
 ]
 
 FP16_LANES = 16
 """FP16 values in the 256-bit vectors that all units outside the engine exchange (section 3.1)."""
 
 
-def transfer_cycles(total_bytes: int, bytes_per_cycle: float, latency: int) -> int:
-    """Cycles of one burst train: data at the sustained rate after one read latency."""
-    return ceil(total_bytes / bytes_per_cycle) + latency
+def load_cycles(total_bytes: int, bytes_per_cycle: float, latency: int, unpack: int) -> int:
+    """Cycles of one load of weights, from the first request to the last word in the banks.
+
+    Parameters
+    ----------
+    total_bytes, bytes_per_cycle, latency : int, float, int
+        One burst train: data at the sustained rate after one read latency.
+    unpack : int, cycles
+        What the banks need to take all beats; the slower of the two counts.
+    """
+    return max(ceil(total_bytes / bytes_per_cycle), unpack) + latency
 
 
 def engine_cycles(

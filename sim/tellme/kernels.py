@@ -11,11 +11,11 @@ from headrace.sim.tellme.formulas import (
     FP16_LANES,
     decode_key_cycles,
     engine_cycles,
+    load_cycles,
     norm_cycles,
     prefill_score_cycles,
     prefill_steps,
     prefill_update_cycles,
-    transfer_cycles,
 )
 from headrace.sim.tellme.mapping import MemoryRates, Shape
 
@@ -40,8 +40,8 @@ class Work:
 class Kernels(Protocol):
     """Times of the units of one point on one network."""
 
-    def load(self, size: int) -> int:
-        """Cycles to bring `size` bytes of weights from memory."""
+    def load(self, rows: int, groups: int) -> int:
+        """Cycles to bring `rows` row blocks of `groups` output groups into the weight buffer."""
         ...
 
     def linear(self, rows: int, groups: int, tokens: int) -> Work:
@@ -72,11 +72,15 @@ class ClosedForm:
         self.point, self.shape, self.rates = point, shape, rates
         self.sizes = engine_sizes(point)
 
-    def load(self, size: int) -> int:
-        """Cycles to bring `size` bytes of weights from memory."""
-        rates = self.rates
-        latency = rates.port.read_latency_cycles
-        return transfer_cycles(size, rates.weight_bytes_per_cycle, latency)
+    def load(self, rows: int, groups: int) -> int:
+        """Cycles to bring `rows` row blocks of `groups` output groups into the weight buffer."""
+        sizes, rates = self.sizes, self.rates
+        return load_cycles(
+            rows * sizes.row_beats(groups) * sizes.beat_bits // 8,
+            rates.weight_bytes_per_cycle,
+            rates.port.read_latency_cycles,
+            sizes.load_cycles(rows, groups),
+        )
 
     def linear(self, rows: int, groups: int, tokens: int) -> Work:
         """Ternary matmul of `tokens` tokens on one resident tile."""

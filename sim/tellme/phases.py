@@ -61,7 +61,10 @@ def stage_phases(
     steps = list(_Schedule(stage, point, shape, kernels).steps())
     beats = [_beats(step.tile, sizes) if step.tile else 0 for step in steps]
     weight_bytes = [n * sizes.beat_bits // 8 for n in beats]
-    loads = [kernels.load(n) if n else 0 for n in weight_bytes]
+    loads = [
+        kernels.load(step.tile.load_rows, step.tile.load_groups) if step.tile else 0
+        for step in steps
+    ]
     stolen = _stolen_cycles(steps, sizes)
     finish, loader_free = 0, 0
     slot_free = [0] * sizes.slots

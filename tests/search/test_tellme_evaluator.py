@@ -99,6 +99,7 @@ def test_sizes_equal_those_of_the_architecture() -> None:
         assert found.drain_cycles == sizes.drain_cycles(0)
         pattern = write_cycles(sizes)
         assert found.writes * len(pattern) == sum(pattern) * found.write_pattern
+        assert found.unpack * len(pattern) == sum(max(1, c) for c in pattern) * found.write_pattern
 
 
 def test_published_point() -> None:

@@ -7,10 +7,12 @@ from headrace.arch.calibration import calibration
 from headrace.arch.device import load_device
 from headrace.arch.tellme import TELLME
 from headrace.arch.tellme.engine import engine_sizes
+from headrace.arch.tellme.job import Compute, EngineJob, Load
 from headrace.errors import InputError
 from headrace.models.network import load_network, network_from_config
 from headrace.sim.cycle import simulate as fire
 from headrace.sim.tellme import simulate
+from headrace.sim.tellme.engine import engine_graph
 from headrace.sim.tellme.formulas import (
     engine_cycles,
     finish_time,
@@ -77,6 +79,22 @@ def test_phases_add_up_to_the_metrics(axes, fidelity):
         assert seconds + outcome.metrics["lm_head_s"] == pytest.approx(outcome.metrics[metric])
     macs = sum(p.macs for p in outcome.phases["prefill"])
     assert macs == sum(op.macs(128) for op in LARGE.operators_of("ternary_matmul", "attention"))
+
+
+def test_few_banks_hold_a_load_up():
+    """Many short vectors come with each beat, and a bank takes one at a time."""
+    axes = {
+        "tables": 4, "copies": 64, "weight_banks": 16,
+        "weight_layout": "exact", "weight_words": 20480,
+    }  # fmt: skip
+    sizes = engine_sizes(TELLME.point(axes))
+    tile = EngineJob([Load(128, 24)], [Compute(128, 24, 24, 1)])
+    fired = fire(engine_graph(sizes, tile), iterations=1)
+    alone = fired.first_start["compute"]  # as in RTL, with every beat there in time
+    for fidelity in ("analytic", "cycle"):
+        phases = run(fidelity, axes=axes).phases["decode"]
+        (q,) = [p for p in phases if p.name == "layers.0.q_proj"]
+        assert q.memory == pytest.approx(alone, rel=0.01)
 
 
 def test_tiles_do_not_count_padded_outputs_as_work():
