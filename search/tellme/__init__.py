@@ -1,8 +1,5 @@
 """TeLLMe's face in the search: every figure of many points at once."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,15 +21,6 @@ from headrace.sim.tellme.mapping import Shape, memory_rates, network_shape
 from headrace.sim.workload import Workload
 
 __all__ = ["SPACE", "TellmeEvaluator", "TellmeSearch"]
-
-_THREADS = os.cpu_count() or 1
-_LEAST_ROWS = 2048
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="evaluate")
-
 
 _CLOCK = TELLME.axis("clock_mhz")
 _WIDTHS = tuple(TELLME.axis("port_bits").choices)
@@ -91,27 +79,21 @@ class TellmeEvaluator:
         self._parts = Parts()
         self._problem = _problem(shape, workload, self._rates)
         self._tables = _tables(device, shape, workload, self._rates, self._depths, self._parts)
-        self._columns = np.empty((len(self.metrics) + len(self.resources), 0))
+        self._columns = np.empty(0)
         self._broken = np.empty(0, np.int64)
 
     def evaluate(self, rows: NDArray[Any]) -> Batch:
         """Return the figures of the points in `rows`, shape (n, axes); see `Batch`."""
         n = len(rows)
+        figures = len(self.metrics) + len(self.resources)
         if n > len(self._broken):
-            self._columns = np.empty((len(self._columns), n))
+            self._columns = np.empty(figures * n)
             self._broken = np.empty(n, np.int64)
+        # Always contiguous: numba compiles once more for arrays that are not.
+        columns, broken = self._columns[: figures * n].reshape(figures, n), self._broken[:n]
         self._cover(rows)
-        columns, broken = self._columns[:, :n], self._broken[:n]
         none = np.empty((0, kernel.BUDGETS))
-
-        def part(span: slice) -> None:
-            kernel.evaluate(
-                rows[span], self._problem, *self._tables, columns[:, span], none, broken[span]
-            )
-
-        size = max(_LEAST_ROWS, -(-n // _THREADS))
-        # The compiled code holds no lock, so plain threads run side by side.
-        list(_pool().map(part, [slice(i, min(i + size, n)) for i in range(0, n, size)]))
+        kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken)
         return Batch(dict(zip(self.metrics + self.resources, columns, strict=True)), broken)
 
     def _cover(self, rows: NDArray[Any]) -> None:
@@ -129,7 +111,7 @@ class TellmeEvaluator:
         """Return what one point needs of each budget, and what there is."""
         need = np.empty((1, kernel.BUDGETS))
         self._cover(row[None])
-        columns = np.empty((len(self._columns), 1))
+        columns = np.empty((len(self.metrics) + len(self.resources), 1))
         kernel.evaluate(
             row[None], self._problem, *self._tables, columns, need, np.empty(1, np.int64)
         )

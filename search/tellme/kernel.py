@@ -4,7 +4,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from headrace.arch.tellme.axes import AXES
 from headrace.search.compiled import compiled, stamp
@@ -424,7 +424,7 @@ def _metrics(
 def _build(sources: int) -> Any:
     """Return the compiled loop over points; see `headrace.search.compiled.stamp`."""
 
-    @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    @njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[untyped-decorator]
     def evaluate_rows(
         rows: Any,
         problem: Problem,
@@ -450,14 +450,15 @@ def _build(sources: int) -> Any:
         """Evaluate all rows; fill columns (figures, n), need (n or 0, BUDGETS), broken (n,)."""
         n = len(rows)
         figures = len(METRICS) + len(RESOURCES)
-        cuts = np.empty((MATRICES, FIELDS), np.int64)
-        before = np.empty(MATRICES + 1, np.int64)
-        # Filled point by point, copied column by column: columns are often a power of two
-        # apart, so that writing one point to all of them would hit one cache set.
-        block = np.empty((figures, _ROWS_PER_BLOCK + 8))
-        out = np.empty(figures)
-        demand = np.empty(BUDGETS)
-        for first in range(0, n, _ROWS_PER_BLOCK):
+        for task in prange((n + _ROWS_PER_BLOCK - 1) // _ROWS_PER_BLOCK):
+            cuts = np.empty((MATRICES, FIELDS), np.int64)
+            before = np.empty(MATRICES + 1, np.int64)
+            # Filled point by point, copied column by column: columns are often a power of two
+            # apart, so that writing one point to all of them would hit one cache set.
+            block = np.empty((figures, _ROWS_PER_BLOCK + 8))
+            out = np.empty(figures)
+            demand = np.empty(BUDGETS)
+            first = task * _ROWS_PER_BLOCK
             last = min(n, first + _ROWS_PER_BLOCK)
             for i in range(first, last):
                 broken[i] = _point(

@@ -145,12 +145,12 @@ def test_explains_what_the_simulator_refuses() -> None:
     assert (violation.budget, violation.needed, violation.available) == (
         "weight_words", 10944.0, 8192.0,
     )  # fmt: skip
-    assert violation.knobs[0] == ("weight_words", 10944)
+    assert ("weight_words", 10944) in violation.knobs
     (violation,) = explain(TELLME.point(), KV260, LARGE, Workload(context_tokens=1500))
     assert (violation.budget, violation.needed, violation.available) == (
         "max_context", 1501.0, 1024.0,
     )  # fmt: skip
-    assert violation.knobs == (("max_context", 2048),)
+    assert ("max_context", 2048) in violation.knobs
     # 127 x 4096 = 520,192 needs 19 bits and a sign.
     (violation,) = explain(TELLME.point({"accumulator_bits": 16}), KV260, LARGE, Workload())
     assert (violation.budget, violation.needed) == ("accumulator_bits", 20.0)
