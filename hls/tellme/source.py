@@ -34,11 +34,6 @@ def _store_passes(sizes: EngineSizes) -> int:
 
 def _check(sizes: EngineSizes) -> None:
     """Refuse sizes that C++ cannot express; rules of a point need no second check."""
-    if sizes.slot_words < sizes.words_per_group:
-        raise InputError(
-            f"weight_words = {sizes.words} is not allowed: one output group in each of "
-            f"{sizes.slots} slots needs at least {sizes.slots * sizes.words_per_group}"
-        )
     bits = max(sizes.beat_bits + sizes.vector_bits, sizes.copies * sizes.accumulator_bits)
     if bits > _MAX_WINDOW_BITS:
         raise InputError(
@@ -141,7 +136,7 @@ def engine_tree(sizes: EngineSizes) -> Tree:
     Raises
     ------
     InputError
-        A slot holds no output group, or a word is wider than HLS allows.
+        A word is wider than HLS allows.
     """
     _check(sizes)
     tree = shim()

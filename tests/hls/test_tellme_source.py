@@ -89,12 +89,6 @@ def test_pragmas_follow_the_axes():
     assert "beat < BEATS_PER_GROUP" in kernel(weight_packing="group")
 
 
-def test_no_slot_smaller_than_an_output_group():
-    point = TELLME.point({"weight_words": 2, "weight_slots": 4, **EXACT})
-    with pytest.raises(InputError, match="weight_words = 2 is not allowed: .* at least 8"):
-        HLS.tree(point)
-
-
 def test_unsuitable_devices():
     with pytest.raises(InputError, match="unknown device"):
         HLS.tree(TELLME.point(), "kv261")
