@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from headrace.arch.tellme.axes import AXES
+from headrace.arch.tellme.axes import AXES, index_bits
+from headrace.arch.tellme.engine import engine_sizes
 from headrace.search.compiled import compiled, stamp
 from headrace.search.tellme import schedule, sizes
-from headrace.search.tellme.module_tables import PART_AXES
+from headrace.search.tellme.module_tables import PART_AXES, Parts
 from headrace.search.tellme.schedule import FIELDS, MATRICES, cut, pass_cycles
 from headrace.search.tellme.sizes import COLUMN, engine_of
 from headrace.sim.tellme import formulas
@@ -498,5 +499,13 @@ def _build(sources: int) -> Any:
 
 
 evaluate = _build(
-    stamp(formulas.norm_cycles, schedule.cut, sizes.engine_of.py_func, _watts.py_func)
+    stamp(
+        formulas.norm_cycles,
+        index_bits,
+        engine_sizes,
+        schedule.cut,
+        sizes.engine_of.py_func,
+        Parts,
+        _watts.py_func,
+    )
 )
