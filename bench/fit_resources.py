@@ -121,7 +121,11 @@ def map_points(update: bool, roles: list[str], limit: int, timeout_s: float) -> 
             limit -= 1
             component = TernaryMatmul(engine_sizes(point))
             text = to_verilog(component, "ternary_matmul")
-            counts = map_netlist(text, "ternary_matmul", timeout_s=timeout_s)
+            try:
+                counts = map_netlist(text, "ternary_matmul", timeout_s=timeout_s)
+            except RuntimeError as error:
+                print(f"{number + 1}/{len(planned)} left out: {error}", flush=True)
+                continue
             entry = {"role": role, "axes": engine_axes(point)}
             golden["yosys_version"] = counts.yosys_version
             entry["counts"] = {k: v for k, v in vars(counts).items() if k not in ("yosys_version",)}
