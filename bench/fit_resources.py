@@ -141,7 +141,7 @@ def map_points(update: bool, roles: list[str], limit: int, timeout_s: float) -> 
 
 # Terms that are counts already; only the rest is fitted.
 EXACT = {
-    "lut": {"table_lutram", "accumulator_lutram", "buffer_lutram", "tree_adders"},
+    "lut": {"table_lutram", "accumulator_lutram", "buffer_lutram", "tree_adders", "signed_terms"},
     "ff": {
         "reader", "builder", "select", "values", "naive_sets", "tree", "latest",
         "accumulator_read", "held", "buffer_registers", "first_half",
