@@ -11,7 +11,7 @@ from headrace.arch.tellme.engine import engine_sizes
 from headrace.search.compiled import compiled, stamp
 from headrace.search.tellme import schedule, sizes
 from headrace.search.tellme.module_tables import PART_AXES, Parts
-from headrace.search.tellme.schedule import FIELDS, MATRICES, cut, pass_cycles
+from headrace.search.tellme.schedule import FIELDS, MATRICES, OUTPUT, cut, pass_cycles
 from headrace.search.tellme.sizes import COLUMN, engine_of
 from headrace.sim.tellme import formulas
 
@@ -374,10 +374,11 @@ def _metrics(
     for stage in range(2):  # one call, since it is compiled into this place
         for m in range(MATRICES + 1):
             before[m] = norms[stage, m]
-        before[3] += decode_attention if stage else prefill_attention
+        attention = decode_attention if stage else prefill_attention
+        before[OUTPUT] += attention
         tokens = 1 if stage else problem.prompt
         cycles, busy = pass_cycles(
-            cuts, order, before, problem.layers, tokens, stage, engine.slots, steals
+            cuts, order, before, problem.layers, tokens, stage, engine.slots, steals, attention
         )
         if stage:
             decode, decode_busy = cycles, busy

@@ -14,10 +14,13 @@ from headrace.search.compiled import compiled
 from headrace.search.tellme.sizes import Engine
 from headrace.sim.tellme import formulas
 
-__all__ = ["FIELDS", "MATRICES", "cut", "pass_cycles"]
+__all__ = ["FIELDS", "MATRICES", "OUTPUT", "cut", "pass_cycles"]
 
 MATRICES = 7
 """Matrices of a layer: q, k, v, o, up, gate, down."""
+
+OUTPUT = 3
+"""The one after attention, o."""
 
 FIELDS = 18
 """Room for a cut matrix. After tiles and bytes each field is a pair: whole tile, last tile."""
@@ -124,6 +127,7 @@ def pass_cycles(
     stage: int,
     slots: int,
     steals: bool,
+    attention: int,
 ) -> tuple[int, int]:
     """Return the cycles of a pass, and of these the ones in which a unit computes.
 
@@ -141,6 +145,8 @@ def pass_cycles(
     slots : int
     steals : bool
         Whether writes of the next tile hold up lookups.
+    attention : int, cycles
+        Part of what comes before `OUTPUT` in which loads stand still; it comes first.
     """
     work = _COMPUTE + 2 * stage
     final = before[MATRICES]
@@ -169,7 +175,7 @@ def pass_cycles(
     if _hidden(cuts, order, before):
         first = cuts[order[0], _LOAD]
         return compute + max(0, first - before[0]), compute
-    return _stepped(cuts, order, before, layers, slots) - last_stolen + final, compute
+    return _stepped(cuts, order, before, layers, slots, attention) - last_stolen + final, compute
 
 
 @njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
@@ -201,7 +207,8 @@ def _steal(cuts: Any, order: Any, tokens: int, work: int) -> tuple[int, int]:
 def _hidden(cuts: Any, order: Any, before: Any) -> bool:
     """Whether every load but the first fits into the tile before it.
 
-    Then, by induction, each tile is loaded before the one ahead of it ends, and nothing waits.
+    Then, by induction, each tile is loaded before the one ahead of it ends, and nothing waits:
+    its load begins before that one starts, and stands still only until then.
     """
     for m in range(MATRICES):
         c = order[m]
@@ -217,16 +224,19 @@ def _hidden(cuts: Any, order: Any, before: Any) -> bool:
 
 
 @njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
-def _stepped(cuts: Any, order: Any, before: Any, layers: int, slots: int) -> int:
+def _stepped(cuts: Any, order: Any, before: Any, layers: int, slots: int, attention: int) -> int:
     """Step through the schedule; return when the last tile ends."""
     finish, loader = 0, 0
     h1, h2, h3, h4 = 0, 0, 0, 0  # ends of the latest tiles, the newest first
+    pause, resume = 0, 0
     layer = 0
     while layer < layers:
         base = finish
         p0, p1, p2, p3, p4 = finish - loader, finish - h1, finish - h2, finish - h3, finish - h4
         for m in range(MATRICES):
             c = order[m]
+            if m == OUTPUT:
+                pause, resume = finish, finish + attention
             finish += before[m]
             t = 2 - cuts[c, _TILES]
             while t < 2:
@@ -240,7 +250,9 @@ def _stepped(cuts: Any, order: Any, before: Any, layers: int, slots: int) -> int
                 o1, o2, o3, o4 = finish - h1, finish - h2, finish - h3, finish - h4
                 start = finish
                 slot = h2 if slots == 2 else (h3 if slots == 3 else h4)
-                finish, loader = _finish_time(finish, cycles, load, loader, slot, slots)
+                finish, loader = _finish_time(
+                    finish, cycles, load, loader, slot, slots, pause, resume
+                )
                 h4, h3, h2, h1 = h3, h2, h1, finish
                 t += 1
                 if t < 0 and (

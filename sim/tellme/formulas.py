@@ -147,7 +147,14 @@ def norm_cycles(tokens: int, width: int) -> int:
 
 
 def finish_time(
-    previous: int, compute: int, load: int, loader_free: int, slot_free: int, slots: int
+    previous: int,
+    compute: int,
+    load: int,
+    loader_free: int,
+    slot_free: int,
+    slots: int,
+    pause: int,
+    resume: int,
 ) -> tuple[int, int]:
     """Advance the machine by one step of the layer schedule.
 
@@ -161,6 +168,9 @@ def finish_time(
         Cycle from which the loader is idle, and from which the slot of this tile is empty.
     slots : int
         With one slot, loading and computing take turns as in the release.
+    pause, resume : int
+        Start and end of the latest attention. It streams keys and values through the ports of
+        the weights, so a load stands still meanwhile.
 
     Returns
     -------
@@ -169,5 +179,11 @@ def finish_time(
     """
     if load == 0:
         return previous + compute, loader_free
-    loaded = previous + load if slots == 1 else max(loader_free, slot_free) + load
+    if slots == 1:
+        loaded = previous + load
+    else:
+        begin = max(loader_free, slot_free)
+        loaded = begin + load
+        if begin < resume and loaded > pause:
+            loaded += resume - max(begin, pause)
     return max(previous, loaded) + compute, loaded

@@ -69,14 +69,24 @@ def stage_phases(
     finish, loader_free = 0, 0
     slot_free = [0] * sizes.slots
     turn = 0
+    pause, resume = 0, 0
     phases = []
     for step, size, load, steal in zip(steps, weight_bytes, loads, stolen, strict=True):
         work = step.work
         busy = work.cycles + steal
         start = finish
         finish, loader_free = finish_time(
-            start, busy, load, loader_free, slot_free[turn % sizes.slots], sizes.slots
+            start,
+            busy,
+            load,
+            loader_free,
+            slot_free[turn % sizes.slots],
+            sizes.slots,
+            pause,
+            resume,
         )
+        if step.memory_bytes:
+            pause, resume = start, finish
         if load:
             slot_free[turn % sizes.slots] = finish
             turn += 1

@@ -167,10 +167,18 @@ def test_engine_closed_form_equals_its_graph():
 
 
 def test_loads_hide_behind_compute_only_with_more_than_one_slot():
-    assert finish_time(100, 50, 30, 0, 0, 1) == (180, 130)
-    assert finish_time(100, 50, 30, 0, 0, 2) == (150, 30)
-    assert finish_time(100, 50, 30, 90, 95, 2) == (175, 125)
-    assert finish_time(100, 50, 0, 90, 95, 2) == (150, 90)
+    assert finish_time(100, 50, 30, 0, 0, 1, 0, 0) == (180, 130)
+    assert finish_time(100, 50, 30, 0, 0, 2, 0, 0) == (150, 30)
+    assert finish_time(100, 50, 30, 90, 95, 2, 0, 0) == (175, 125)
+    assert finish_time(100, 50, 0, 90, 95, 2, 0, 0) == (150, 90)
+
+
+@pytest.mark.parametrize(
+    ("begin", "loaded"),
+    [(0, 30), (30, 60), (31, 81), (50, 100), (70, 110), (80, 110), (90, 120)],
+)
+def test_loads_stand_still_while_attention_streams(begin, loaded):
+    assert finish_time(200, 50, 30, begin, 0, 2, 60, 80) == (250, loaded)
 
 
 def test_every_improvement_helps():
