@@ -122,10 +122,21 @@ def plot_roofline(
             line = np.minimum(roof.flop_per_s, roof.bytes_per_s * intensities)
             (drawn,) = axes.loglog(intensities, line, label=roof.name)
             axes.axvline(ridge, color=drawn.get_color(), linestyle=":", linewidth=0.8)
-        for point in points:
+        middle = np.sqrt(min(spread) * max(spread))
+        ordered = sorted(points, key=lambda point: point.attained_flop_per_s)
+        for turn, point in enumerate(ordered):
             where = (point.intensity_flop_per_byte, point.attained_flop_per_s)
             axes.plot(*where, marker="o" if point.bound == "compute" else "s", color="black")
-            axes.annotate(point.name, where, xytext=(4, 4), textcoords="offset points")
+            # Neighbours are labelled below and above in turn, and towards the middle.
+            is_right = point.intensity_flop_per_byte > middle
+            axes.annotate(
+                point.name,
+                where,
+                xytext=(-6 if is_right else 6, 5 if turn % 2 else -12),
+                textcoords="offset points",
+                ha="right" if is_right else "left",
+                fontsize="small",
+            )
         axes.set_xlabel("intensity (operations per byte)")
         axes.set_ylabel("operations per second")
         axes.set_title(title)
