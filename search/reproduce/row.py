@@ -20,6 +20,8 @@ class Row:
         A constant was chosen so that the model meets this very figure: not a prediction.
     source : str
         Where the figure was published.
+    allowed : float or None
+        Relative error that the model claims to stay within; None where it claims nothing.
     note : str
         Conditions, fitted constants that it rests on, or why it cannot be reproduced.
     """
@@ -31,6 +33,7 @@ class Row:
     unit: str
     fitted: bool
     source: str
+    allowed: float | None = None
     note: str = ""
 
     @property
@@ -39,3 +42,10 @@ class Row:
         if self.published is None or self.predicted is None:
             return None
         return self.predicted / self.published - 1
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the error is within what is claimed; None where nothing is."""
+        if self.allowed is None or self.error is None:
+            return None
+        return abs(self.error) <= self.allowed

@@ -60,7 +60,7 @@ def rows(device: str = "kv260") -> list[Row]:
             for row in _times(_ALTERNATIVE)
             if row.id.startswith(("ttft", "decode"))
         ]
-    return [*found, *_resources(), *_energy(device), *_not_reproduced()]
+    return [*found, *_resources(), *_energy(device), *_figure_10(device), *_not_reproduced()]
 
 
 def _fitted(*constants: str) -> bool:
@@ -83,7 +83,7 @@ def _exact() -> Iterator[Row]:
     for name, (what, published, predicted, source) in measured.items():
         yield Row(
             id=name, what=what, published=published, predicted=float(predicted), unit="1",
-            fitted=False, source=source, note="exact",
+            fitted=False, source=source, allowed=0.0, note="exact",
         )  # fmt: skip
 
 
@@ -94,36 +94,38 @@ def _times(device: str) -> Iterator[Row]:
     attention = "one layer, 128 tokens, eight query lanes; secondary source"
     yield Row(
         id="weight_bytes", what="weight bytes per pass", published=175_279_104.0,
-        predicted=long["weight_bytes"], unit="B", fitted=False, source="release", note="exact",
+        predicted=long["weight_bytes"], unit="B", fitted=False, source="release", allowed=0.0,
+        note="exact",
     )  # fmt: skip
     yield Row(
         id="prefill_attention_forward", what="prefill attention, forward order", published=14.3e-3,
         predicted=forward["prefill_attention_s"], unit="s", fitted=False, source="figure",
-        note=f"{attention}; softmax_cycles fitted on the reversed order",
+        allowed=0.03, note=f"{attention}; softmax_cycles fitted on the reversed order",
     )  # fmt: skip
     yield Row(
         id="prefill_attention", what="prefill attention, reversed order", published=7.6e-3,
         predicted=long["prefill_attention_s"], unit="s", fitted=_fitted("softmax_cycles"),
-        source="figure", note=attention,
+        source="figure", allowed=0.03, note=attention,
     )  # fmt: skip
     yield Row(
         id="ttft_64", what="time to first token, 64 tokens", published=0.45,
         predicted=short["ttft_s"], unit="s", fitted=False, source="abstract",
-        note="block_gap_cycles fitted on 128 tokens",
+        allowed=0.05, note="block_gap_cycles fitted on 128 tokens",
     )  # fmt: skip
     yield Row(
         id="ttft_128", what="time to first token, 128 tokens", published=0.96,
         predicted=long["ttft_s"], unit="s", fitted=_fitted("block_gap_cycles"), source="abstract",
+        allowed=0.05,
     )  # fmt: skip
     yield Row(
         id="prefill_tok_per_s", what="prefill rate", published=143.0,
         predicted=short["prefill_tok_per_s"], unit="tok/s", fitted=False, source="table 1",
-        note="64 tokens: 64 / 0.45 s",
+        allowed=0.05, note="64 tokens: 64 / 0.45 s",
     )  # fmt: skip
     yield Row(
         id="decode_tok_per_s", what="decode rate, short context", published=25.0,
         predicted=long["decode_tok_per_s"], unit="tok/s", fitted=_fitted("ddr_efficiency"),
-        source="table 1", note="context of 64 tokens assumed",
+        source="table 1", allowed=0.05, note="context of 64 tokens assumed",
     )  # fmt: skip
     yield Row(
         id="lm_head_s", what="LM head on the CPU", published=0.009, predicted=long["lm_head_s"],
@@ -131,12 +133,14 @@ def _times(device: str) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _metrics(device: str, prompt_tokens: int, **values: object) -> Mapping[str, float]:
+def _metrics(
+    device: str, prompt_tokens: int, context_tokens: int = 64, **values: object
+) -> Mapping[str, float]:
     return simulate(
         TELLME.point(values),
         load_device(device),
         load_network(TELLME.default_network),
-        Workload(prompt_tokens=prompt_tokens, context_tokens=64),
+        Workload(prompt_tokens=prompt_tokens, context_tokens=context_tokens),
     ).metrics
 
 
@@ -148,6 +152,7 @@ def _resources() -> Iterator[Row]:
         yield Row(
             id=f"total_{name}", what=f"{_UNITS[name]}, total", published=published,
             predicted=total[name], unit=_UNITS[name], fitted=name != "uram", source="table 3",
+            allowed=0.10,
             note="flip-flops: 28 % is printed beside it, which is not 136,721 of 234,240"
             if name == "ff"
             else "weight buffer exact, 12 others fitted" if name == "uram" else "",
@@ -159,7 +164,7 @@ def _resources() -> Iterator[Row]:
                 id=f"{label}_{name}", what=f"{_UNITS[name]}, {what}", published=published,
                 predicted=part[name], unit=_UNITS[name],
                 fitted=label != "wbmu", source="table 3",
-                note="the engine's own share is counted from its netlist"
+                note="the engine's own share is counted from its netlist; HLS built the paper's"
                 if label in ("tlmm", "wbmu")
                 else "",
             )  # fmt: skip
@@ -170,27 +175,40 @@ def _energy(device: str) -> Iterator[Row]:
     short, long = (_metrics(device, tokens) for tokens in (64, 128))
     yield Row(
         id="power_w", what="power", published=4.8, predicted=long["power_w"], unit="W",
-        fitted=_fitted("static_w"), source="table 1", note="how it was measured is not published",
+        fitted=_fitted("static_w"), source="table 1", allowed=0.10,
+        note="how it was measured is not published",
     )  # fmt: skip
     yield Row(
         id="prefill_tok_per_j", what="prefill tokens per joule", published=29.8,
         predicted=short["prefill_tok_per_j"], unit="tok/J", fitted=False, source="table 1",
+        allowed=0.10,
         note="64 tokens; 143 tok/s over 4.8 W",
     )  # fmt: skip
     yield Row(
         id="decode_tok_per_j", what="decode tokens per joule", published=5.2,
         predicted=long["decode_tok_per_j"], unit="tok/J", fitted=False, source="table 1",
+        allowed=0.10,
         note="25 tok/s over 4.8 W, both of which are fitted",
     )  # fmt: skip
+
+
+def _figure_10(device: str) -> Iterator[Row]:
+    """Ends of the decode curve, whose contexts are not published."""
+    for name, published, context, why in (
+        ("first", 24.6, 64, "64 tokens assumed"),
+        ("last", 11.2, 1023, "1,023 tokens assumed, the limit of the release"),
+    ):
+        yield Row(
+            id=f"decode_{name}", what=f"decode rate at the {name} plotted context",
+            published=published, predicted=_metrics(device, 64, context)["decode_tok_per_s"],
+            unit="tok/s", fitted=False, source="figure 10",
+            note=f"contexts are not published: {why}",
+        )  # fmt: skip
 
 
 def _not_reproduced() -> Iterator[Row]:
     """Published figures that cannot be predicted, and why."""
     figures = (
-        ("decode_first", "decode rate at the first plotted context", 24.6, "tok/s", "figure 10",
-         "context lengths of the plot are not known"),
-        ("decode_last", "decode rate at the last plotted context", 11.2, "tok/s", "figure 10",
-         "context lengths of the plot are not known"),
         ("v1_decode", "decode rate of version 1", 9.51, "tok/s", "arXiv 2504.16266",
          "its sizes, clock and resources are not published"),
         ("perplexity", "WikiText-2 perplexity", 12.79, "1", "table 2",

@@ -38,18 +38,18 @@ def test_error_is_relative_to_the_hardware(expected, measured, tolerance, error,
 
 
 def test_cases_are_exact_reach_the_extremes_and_repeat():
-    cases = draw_cases(SIZES, 10, np.random.default_rng(5))
+    cases = draw_cases(SIZES, 10, 3, np.random.default_rng(5))
     assert sum(len(c.inputs) for c in cases) == 10
     for case in cases:
         weights = unpack_weights(case.beats, SIZES, case.rows, case.groups).astype(np.int64)
         assert np.array_equal(case.inputs.astype(np.int64) @ weights.T, case.expected)
         assert case.expected[0, 0] == 127 * np.count_nonzero(weights[0])
-    again = draw_cases(SIZES, 10, np.random.default_rng(5))
+    again = draw_cases(SIZES, 10, 3, np.random.default_rng(5))
     assert all(np.array_equal(a.expected, b.expected) for a, b in zip(cases, again, strict=True))
 
 
 def test_stalling_streams_arrive_within_the_span():
-    cases = draw_cases(SIZES, 6, np.random.default_rng(5))
+    cases = draw_cases(SIZES, 6, 3, np.random.default_rng(5))
     work = job(SIZES, cases, np.random.default_rng(6), 1000)
     for arrivals in (work.weight_arrivals, work.activation_arrivals, work.result_arrivals):
         assert len(np.unique(arrivals)) > 1

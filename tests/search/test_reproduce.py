@@ -54,8 +54,28 @@ def test_both_memory_bandwidths_are_shown() -> None:
 
 def test_what_cannot_be_reproduced_has_a_reason() -> None:
     missing = [row for row in ROWS.values() if row.predicted is None]
-    assert {"decode_first", "decode_last"} <= {row.id for row in missing}
+    assert {"v1_decode", "perplexity"} == {row.id for row in missing}
     assert all(row.note and row.error is None for row in missing)
+
+
+def test_a_claim_is_met_or_missed() -> None:
+    def row(predicted: float | None, allowed: float | None) -> Row:
+        return Row(
+            id="x", what="", published=4.0, predicted=predicted, unit="1", fitted=False, source="",
+            allowed=allowed,
+        )  # fmt: skip
+
+    assert row(4.19, 0.05).met is True
+    assert row(4.21, 0.05).met is False
+    assert row(4.0, 0.0).met is True
+    assert row(4.2, None).met is None
+    assert row(None, 0.05).met is None
+
+
+def test_every_claim_is_met() -> None:
+    missed = [row.id for row in ROWS.values() if row.met is False]
+    assert not missed
+    assert sum(row.met is True for row in ROWS.values()) >= 20
 
 
 def test_error_is_relative() -> None:

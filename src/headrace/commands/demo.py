@@ -63,6 +63,7 @@ def demo(
             witnesses=_WITNESSES,
             vectors=_VECTORS,
             seed=seed,
+            full_size=False,
             simulators=("icarus",),
             say=announce,
         )
@@ -135,15 +136,15 @@ def _summary(checks: "Sequence[Check]", rows: Iterable[Any]) -> list[dict[str, A
                 "passed": all(c.passed for c in mine),
             }
         )
-    errors = [abs(row.error) for row in rows if row.error is not None]
+    claimed = [row for row in rows if row.met is not None]
     lines.append(
         {
             "witness": "paper",
-            "compared": "published figures, within 10 %",
-            "checks": len(errors),
-            "agree": sum(error <= 0.10 for error in errors),
-            "largest_error": max(errors),
-            "passed": all(error <= 0.10 for error in errors),
+            "compared": "published figures with a claimed error",
+            "checks": len(claimed),
+            "agree": sum(row.met for row in claimed),
+            "largest_error": max(abs(row.error) for row in claimed),
+            "passed": all(row.met for row in claimed),
         }
     )
     return lines

@@ -11,7 +11,19 @@ if TYPE_CHECKING:
 
 __all__ = ["reproduce"]
 
-_KEYS = ("id", "what", "published", "predicted", "unit", "error", "fitted", "source", "note")
+_KEYS = (
+    "id",
+    "what",
+    "published",
+    "predicted",
+    "unit",
+    "error",
+    "allowed",
+    "met",
+    "fitted",
+    "source",
+    "note",
+)
 
 
 def reproduce(design: DesignArgument, json: JsonOption = False) -> Report:
@@ -23,7 +35,10 @@ def reproduce(design: DesignArgument, json: JsonOption = False) -> Report:
 
     def show(console: "Console") -> None:
         console.print(reproduction_table(chosen.name, rows))
-        console.print("fitted: a constant was chosen to meet this figure, so it is no prediction.")
+        console.print(
+            "allowed: the error that is claimed not to be exceeded, where one is claimed\n"
+            "fitted: a constant was chosen to meet this figure, so it is no prediction"
+        )
 
     return Report(
         command="reproduce",
@@ -43,7 +58,17 @@ def reproduction_table(name: str, rows: Iterable[Any]) -> Any:
     rows : iterable
         What the ``reproduce`` face returns.
     """
-    heads = ["figure", "published", "predicted", "unit", "error", "fitted", "source", "note"]
+    heads = [
+        "figure",
+        "published",
+        "predicted",
+        "unit",
+        "error",
+        "allowed",
+        "fitted",
+        "source",
+        "note",
+    ]
     body = [
         [
             row.what,
@@ -51,6 +76,7 @@ def reproduction_table(name: str, rows: Iterable[Any]) -> Any:
             row.predicted,
             row.unit,
             "-" if row.error is None else f"{row.error:+.2%}",
+            _claim(row),
             row.fitted,
             row.source,
             row.note,
@@ -58,3 +84,10 @@ def reproduction_table(name: str, rows: Iterable[Any]) -> Any:
         for row in rows
     ]
     return table(f"{name}: paper and prediction", heads, body)
+
+
+def _claim(row: Any) -> str:
+    if row.met is None:
+        return "-"
+    limit = "exact" if row.allowed == 0 else f"{row.allowed:.0%}"
+    return limit if row.met else f"{limit}: MISSED"

@@ -37,13 +37,16 @@ def verify(
     simulator: Annotated[
         str, typer.Option("--simulator", help="icarus, verilator or both.")
     ] = "icarus",
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="The point as it is; takes minutes.")
+    ] = False,
     seed: o.SeedOption = 0,
     json: o.JsonOption = False,
 ) -> Report:
     """Check bits, cycles, HLS and resources of a point.
 
-    A point too large for a Verilog simulator is checked as a small instance of the same
-    structure.
+    By default a small instance of the same structure is checked, with --full-size the point
+    itself.
     """
     chosen, at = o.design_and_point(design, point, set_)
 
@@ -65,6 +68,7 @@ def verify(
                 witnesses=witnesses,
                 vectors=vectors,
                 seed=seed,
+                full_size=full_size,
                 simulators=SIMULATORS[:2] if simulator == "both" else (simulator,),
                 say=announce,
             )

@@ -13,7 +13,6 @@ from headrace.models.kernels.ternary_matmul import ternary_matmul
 __all__ = ["Case", "draw_cases", "job"]
 
 _TILES = 3
-_LARGEST_TILE = 3  # row blocks and output groups: enough for first, middle and last
 _MAX_ACTIVATION = 127  # the quantiser saturates here
 
 
@@ -40,7 +39,9 @@ class Case:
     expected: NDArray[np.int64]
 
 
-def draw_cases(sizes: EngineSizes, vectors: int, generator: np.random.Generator) -> list[Case]:
+def draw_cases(
+    sizes: EngineSizes, vectors: int, largest: int, generator: np.random.Generator
+) -> list[Case]:
     """Draw tiles of random shape, odd ones included, and spread `vectors` over them.
 
     Parameters
@@ -48,6 +49,8 @@ def draw_cases(sizes: EngineSizes, vectors: int, generator: np.random.Generator)
     sizes : EngineSizes
     vectors : int
         Input vectors of all tiles together; at least 1.
+    largest : int
+        Most row blocks, and most output groups, of a tile.
     generator : numpy.random.Generator
 
     Returns
@@ -56,13 +59,13 @@ def draw_cases(sizes: EngineSizes, vectors: int, generator: np.random.Generator)
         At most three; the first vector of each reaches the largest sum of one output.
     """
     counts = [len(part) for part in np.array_split(np.arange(vectors), _TILES) if len(part)]
-    return [_draw(sizes, count, generator) for count in counts]
+    return [_draw(sizes, count, largest, generator) for count in counts]
 
 
-def _draw(sizes: EngineSizes, tokens: int, generator: np.random.Generator) -> Case:
+def _draw(sizes: EngineSizes, tokens: int, largest: int, generator: np.random.Generator) -> Case:
     room = sizes.slot_words // sizes.words_per_group
-    groups = int(generator.integers(1, min(_LARGEST_TILE, sizes.max_groups, room) + 1))
-    rows = int(generator.integers(1, min(_LARGEST_TILE, room // groups) + 1))
+    groups = int(generator.integers(1, min(largest, sizes.max_groups, room) + 1))
+    rows = int(generator.integers(1, min(largest, room // groups) + 1))
     padded = (rows * sizes.block_inputs, groups * sizes.copies)
     inputs = int(generator.integers(padded[0] - sizes.block_inputs + 1, padded[0] + 1))
     outputs = int(generator.integers(padded[1] - sizes.copies + 1, padded[1] + 1))

@@ -70,10 +70,11 @@ class Verify(Protocol):
         witnesses: Sequence[str],
         vectors: int,
         seed: int,
+        full_size: bool,
         simulators: Sequence[str],
         say: Callable[[str], None],
     ) -> list[Check]:
-        """Check `point` as it stands, or a small instance of it where it is too large to simulate.
+        """Check a small instance of `point`, or the point itself.
 
         Parameters
         ----------
@@ -86,6 +87,8 @@ class Verify(Protocol):
             Random input vectors.
         seed : int
             Of these vectors, weights and stalls.
+        full_size : bool
+            Check `point` as it is, however long that takes.
         simulators : sequence of str
             ``icarus``, ``verilator``.
         say : callable

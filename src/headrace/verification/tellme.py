@@ -24,6 +24,8 @@ __all__ = ["VERIFY", "TellmeVerify"]
 _KERNEL = "ternary_matmul"
 _ENGINE_MODULES = ("ternary_matmul", "weight_buffer")
 _TIMED_VECTORS = 12
+_SMALL_TILE = 3  # row blocks and output groups: enough for first, middle and last
+_FULL_TILE = 64
 _WITH_STALLS = 0.01
 _STALL = 0.35  # chance per cycle and stream
 _SLOWER = 1.2  # stalling streams take so much longer than the engine would
@@ -40,6 +42,7 @@ class _Run:
     sizes: EngineSizes
     vectors: int
     seed: int
+    largest_tile: int
     say: Callable[[str], None]
 
     def check(self, witness: str, what: str, simulator: str, **figures: float | str) -> Check:
@@ -51,6 +54,11 @@ class _Run:
             point=self.point,
             **figures,  # type: ignore[arg-type]
         )
+
+    def cases(self, most: int | None = None) -> list[Case]:
+        """Draw the same tiles and vectors every time, of the latter no more than `most`."""
+        count = self.vectors if most is None else min(self.vectors, most)
+        return draw_cases(self.sizes, count, self.largest_tile, self.generator())
 
     def generator(self) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(self.seed))
@@ -76,12 +84,14 @@ class TellmeVerify:
         witnesses: Sequence[str],
         vectors: int,
         seed: int,
+        full_size: bool,
         simulators: Sequence[str],
         say: Callable[[str], None],
     ) -> list[Check]:
-        """Check a reduced instance of `point`; see `headrace.verification.check.Verify`."""
-        small = reduced(point)
-        run = _Run(small, engine_sizes(small), vectors, seed, say)
+        """Check the engine of `point`; see `headrace.verification.check.Verify`."""
+        instance = point if full_size else reduced(point)
+        largest = _FULL_TILE if full_size else _SMALL_TILE
+        run = _Run(instance, engine_sizes(instance), vectors, seed, largest, say)
         by_witness: dict[str, Callable[[], list[Check]]] = {
             "bits": partial(_bits, run, simulators),
             "cycles": partial(_cycles, run),
@@ -102,9 +112,8 @@ def _bits(run: _Run, simulators: Sequence[str]) -> list[Check]:
     return [
         check
         for simulator in simulators
-        for check in _regression(run, simulator, verilog, draw_cases(run.sizes, run.vectors,
-                                                                     run.generator()))
-    ]  # fmt: skip
+        for check in _regression(run, simulator, verilog, run.cases())
+    ]
 
 
 def _regression(run: _Run, simulator: str, verilog: str, cases: list[Case]) -> list[Check]:
@@ -169,7 +178,7 @@ def _cycles(run: _Run) -> list[Check]:
     from headrace.sim.cycle import simulate
     from headrace.sim.tellme.engine import engine_graph
 
-    cases = draw_cases(run.sizes, min(run.vectors, _TIMED_VECTORS), run.generator())
+    cases = run.cases(_TIMED_VECTORS)
     beats = np.concatenate([c.beats for c in cases])
     transfers = np.concatenate([activation_transfers(c.inputs, run.sizes) for c in cases])
 
@@ -196,7 +205,7 @@ def _hls(run: _Run) -> list[Check]:
     """Compare the C simulation of the HLS C++ with the reference."""
     from headrace.hls.tellme import Tile, csim
 
-    cases = draw_cases(run.sizes, run.vectors, run.generator())
+    cases = run.cases()
     tiles = [
         Tile(
             load_rows=c.rows,
