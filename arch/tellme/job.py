@@ -55,6 +55,11 @@ class EngineJob:
     result_arrivals: NDArray[np.int64] | None = None
 
     @property
+    def vectors(self) -> int:
+        """Input vectors, tokens, that the job has."""
+        return sum(c.tokens for c in self.computes)
+
+    @property
     def results(self) -> int:
         """Results, output groups of all tokens, that the job has."""
         return sum(c.groups * c.tokens for c in self.computes)

@@ -82,7 +82,7 @@ def random_sizes(
 def random_vectors(
     sizes: EngineSizes, vectors: int, generator: np.random.Generator, reference: Reference
 ) -> EngineVectors:
-    """Draw loads and computations with at least `vectors` results.
+    """Draw loads and computations with at least `vectors` input vectors.
 
     Shapes are random, most with padded rows and output groups; weights and activations are
     uniform, with some extreme rows of +-127.
@@ -113,7 +113,7 @@ def random_vectors(
         beats.append(pack_weights(weights, sizes))
         activations.append(activation_transfers(padded, sizes))
         results.append(((expected + half) % (2 * half) - half).reshape(-1, sizes.copies))
-        count += len(results[-1])
+        count += len(inputs)
     job = EngineJob(loads, computes)
     check_job(job, sizes)
     return EngineVectors(

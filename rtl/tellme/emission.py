@@ -30,7 +30,7 @@ __all__ = ["RTL", "TellmeRtl"]
 
 ENGINE = "ternary_matmul"
 SHELL = "tellme_shell"
-_VECTORS = 100  # results of Q accumulators, each from several row blocks
+_VECTORS = 40
 _MOST_STALL = 0.5
 _MAKEFILE = f"""\
 # Needs Python with cocotb 2, NumPy and pytest, and the simulator SIM.

@@ -41,7 +41,7 @@ class BitsResult:
     ----------
     passed : bool
     vectors : int
-        Results (Q accumulators each) that were compared and equal.
+        Input vectors whose results all were equal; 0 if failed.
     cycles_measured : int
         Cycles from the first accepted command to the last result, stalls included; 0 if failed.
     message : str
@@ -135,7 +135,9 @@ def run_vectors(
     if not outcome.passed or not report.is_file():
         return BitsResult(False, 0, 0, outcome.log)
     done = json.loads(report.read_text())
-    return BitsResult(done["results"] == len(vectors.results), done["results"], done["cycles"], "")
+    if done["results"] != len(vectors.results):
+        return BitsResult(False, 0, 0, f"{done['results']} of {len(vectors.results)} results")
+    return BitsResult(True, vectors.job.vectors, done["cycles"], "")
 
 
 def check_bits(
@@ -152,7 +154,7 @@ def check_bits(
     ----------
     sizes : EngineSizes
     vectors : int
-        Results to compare, at least.
+        Input vectors, at least.
     seed : int
     simulator : {"icarus", "verilator"}
     reference : callable
@@ -183,7 +185,7 @@ def check_cycles(
     ----------
     sizes : EngineSizes
     vectors : int
-        Results, at least.
+        Input vectors, at least.
     seed : int
     reference : callable
         Says which bits are right.

@@ -52,7 +52,7 @@ def scattered(generator, count, mean_cycles):
 @pytest.mark.parametrize("point", range(30))
 def test_graph_equals_rtl_without_stalls(point):
     sizes = random_sizes(np.random.default_rng([1, point]))
-    result = check_cycles(sizes, 20, point, product, predicted)
+    result = check_cycles(sizes, 8, point, product, predicted)
     assert result.bits_equal
     assert result.cycles_measured == result.cycles_predicted, sizes
 
@@ -73,7 +73,7 @@ def test_graph_equals_rtl_with_a_stalling_memory(point):
     def arrivals(beats):
         return beat_arrivals(port, beats, stall_probability=0.2, rng=generator)
 
-    result = check_cycles(sizes, 20, point, product, predicted, arrivals)
+    result = check_cycles(sizes, 8, point, product, predicted, arrivals)
     assert result.bits_equal
     assert result.cycles_measured == result.cycles_predicted, sizes  # 1 % would do
 
@@ -82,7 +82,7 @@ def test_graph_equals_rtl_with_a_stalling_memory(point):
 def test_graph_equals_rtl_with_everything_stalling(point):
     generator = np.random.default_rng([3, point])
     sizes = random_sizes(generator, most_group_size=3)
-    vectors = random_vectors(sizes, 20, generator, product)
+    vectors = random_vectors(sizes, 8, generator, product)
     job = replace(
         vectors.job,
         weight_arrivals=scattered(generator, len(vectors.beats), 2),

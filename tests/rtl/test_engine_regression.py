@@ -11,7 +11,7 @@ from headrace.rtl.tellme.verify import check_bits
 SEED = 24
 POINTS = 14
 VECTORS_PER_POINT = 750  # 10,500 over all points
-SAMPLE_VECTORS = 150
+SAMPLE_VECTORS = 60
 
 
 def drawn_sizes(point):
