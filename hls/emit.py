@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from headrace.errors import InputError
 from headrace.files import replace_directory, write_atomic
+from headrace.tcl import tcl_word
 
-__all__ = ["Code", "Tree", "comment", "constants", "identifier", "matrix", "render", "tcl_word"]
+__all__ = ["Code", "Tree", "comment", "constants", "identifier", "matrix", "render", "tcl_code"]
 
 _PLACEHOLDER = re.compile(r"@([a-z][a-z0-9_]*)@")
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -62,17 +63,9 @@ def comment(text: str) -> Code:
     )
 
 
-def tcl_word(text: str) -> Code:
-    """Return `text` as one double-quoted Tcl word in which nothing is substituted.
-
-    Raises
-    ------
-    InputError
-        A control or non-ASCII character, which tools read in different encodings.
-    """
-    if not all(" " <= c <= "~" for c in text):
-        raise InputError(f"{text!r} is not allowed in a Tcl script: printable ASCII needed")
-    return Code('"' + re.sub(r'([\\"$\[\]{}])', r"\\\1", text) + '"')
+def tcl_code(text: str) -> Code:
+    """Return `text` as one Tcl word, see `headrace.tcl.tcl_word`."""
+    return Code(tcl_word(text))
 
 
 def render(template: str, values: Mapping[str, int | Code]) -> str:

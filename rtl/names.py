@@ -4,7 +4,7 @@ import re
 
 from headrace.errors import InputError
 
-__all__ = ["tcl_word", "verilog_identifier"]
+__all__ = ["verilog_identifier"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 # Verilog-2001 keywords that look like names someone might choose.
@@ -35,16 +35,3 @@ def verilog_identifier(name: str) -> str:
             "digits and underscores needed, no keyword"
         )
     return name
-
-
-def tcl_word(text: str) -> str:
-    """Return `text` as one double-quoted Tcl word in which nothing is substituted.
-
-    Raises
-    ------
-    InputError
-        A control or non-ASCII character, which tools read in different encodings.
-    """
-    if not all(" " <= character <= "~" for character in text):
-        raise InputError(f"{text!r} is not allowed in a Tcl script: printable ASCII needed")
-    return '"' + re.sub(r'([\\"$\[\]{}])', r"\\\1", text) + '"'

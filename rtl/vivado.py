@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.errors import InputError
-from headrace.rtl.names import tcl_word, verilog_identifier
+from headrace.rtl.names import verilog_identifier
+from headrace.tcl import tcl_word
 
 __all__ = ["VivadoProject", "vivado_script"]
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("arch", "models", "sim", "rtl", "hls", "search")
-LEAVES = {"errors", "files"}
+LEAVES = {"errors", "files", "tcl"}
 # What each layer may import of ours, besides itself and the leaves.
 BELOW = {
     "arch": set(),

@@ -12,7 +12,7 @@ from headrace.arch.point import Point
 from headrace.arch.tellme.engine import EngineSizes, engine_sizes
 from headrace.errors import InputError
 from headrace.hls.csim import FLAGS, build, execute
-from headrace.hls.emit import Code, Tree, comment, render, tcl_word
+from headrace.hls.emit import Code, Tree, comment, render, tcl_code
 from headrace.hls.tellme.source import SOURCES, TOP, engine_tree, template
 from headrace.hls.tellme.vectors import Tile, format_tiles, sample_tiles
 
@@ -99,9 +99,9 @@ class TellmeHls:
         tree.add("point.toml", point.to_toml())
         script: dict[str, int | Code] = {
             "top": TOP,
-            "project": tcl_word(f"{TOP}_project"),
-            "archive": tcl_word(f"{TOP}.zip"),
-            "part": tcl_word(part),
+            "project": tcl_code(f"{TOP}_project"),
+            "archive": tcl_code(f"{TOP}.zip"),
+            "part": tcl_code(part),
             "period_ns": Code(f"{1000 / point.integer('clock_mhz'):.3f}"),
         }
         tree.add("run_hls.tcl", render(template("run_hls.tcl"), script))

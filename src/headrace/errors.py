@@ -9,5 +9,6 @@ class InputError(ValueError):
     The message is one line that names what is wrong, where, and the allowed range. The
     command line prints it and exits with code 2. Any other exception is a defect of ours.
 
-    This module and `headrace.files` import nothing of ours, so every layer may use them.
+    This module, `headrace.files` and `headrace.tcl` import nothing of the layers, so each may use
+    them.
     """

@@ -13,7 +13,7 @@ from headrace.hls.emit import (
     identifier,
     matrix,
     render,
-    tcl_word,
+    tcl_code,
 )
 
 HOSTILE = 'a$b [exit 3] {x} "y" \\n ; # z'
@@ -47,19 +47,19 @@ def test_comment_keeps_plain_text():
     assert comment("kv260, 250 MHz") == "kv260, 250 MHz"
 
 
-def test_tcl_word_escapes_every_special_character():
-    assert tcl_word(HOSTILE) == '"a\\$b \\[exit 3\\] \\{x\\} \\"y\\" \\\\n ; # z"'
+def test_tcl_code_escapes_every_special_character():
+    assert tcl_code(HOSTILE) == '"a\\$b \\[exit 3\\] \\{x\\} \\"y\\" \\\\n ; # z"'
 
 
-def test_tcl_word_refuses_control_characters():
+def test_tcl_code_refuses_control_characters():
     with pytest.raises(InputError, match="printable ASCII needed"):
-        tcl_word("a\nexit")
+        tcl_code("a\nexit")
 
 
 @pytest.mark.skipif(shutil.which("tclsh") is None, reason="needs tclsh")
 def test_tcl_reads_the_word_back(tmp_path: Path):
     script = tmp_path / "word.tcl"
-    script.write_text(f"puts -nonewline {tcl_word(HOSTILE)}\n")
+    script.write_text(f"puts -nonewline {tcl_code(HOSTILE)}\n")
     done = subprocess.run(["tclsh", script], capture_output=True, text=True, check=True)
     assert done.stdout == HOSTILE
 

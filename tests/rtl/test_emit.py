@@ -19,10 +19,11 @@ from headrace.arch.tellme.engine import engine_sizes
 from headrace.arch.tellme.packing import unpack_weights
 from headrace.errors import InputError
 from headrace.rtl.emit import emit_folder, manifest
-from headrace.rtl.names import tcl_word, verilog_identifier
+from headrace.rtl.names import verilog_identifier
 from headrace.rtl.registers import Field, Register, RegisterMap
 from headrace.rtl.tellme import RTL
 from headrace.rtl.verilog import to_verilog
+from headrace.tcl import tcl_word
 
 SMALL = {
     "tables": 3,
