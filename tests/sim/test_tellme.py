@@ -10,6 +10,7 @@ from headrace.arch.tellme.engine import engine_sizes
 from headrace.arch.tellme.job import Compute, EngineJob, Load
 from headrace.errors import InputError
 from headrace.models.network import load_network, network_from_config
+from headrace.sim.analytic import analyse
 from headrace.sim.cycle import simulate as fire
 from headrace.sim.tellme import simulate
 from headrace.sim.tellme.engine import engine_graph
@@ -148,20 +149,24 @@ def test_fidelities_agree_within_one_percent_on_full_size_layers():
             assert abs(a / c - 1) < 0.01, (axes, workload, stage)
 
 
+def _arguments(sizes, rows, groups, tokens):
+    lookup, drain = groups * sizes.lookup_cycles, sizes.drain_cycles(groups)
+    return rows, sizes.front_cycles, lookup, drain, tokens, sizes.table_buffers
+
+
 def test_engine_closed_form_equals_its_graph():
     rng = np.random.default_rng(21)
     for _ in range(60):
         sizes = engine_sizes(TELLME.point(_random_axes(rng)))
         rows, groups, tokens = (int(rng.integers(1, n)) for n in (20, 300, 20))
-        closed = engine_cycles(
-            rows,
-            sizes.front_cycles,
-            groups * sizes.lookup_cycles,
-            sizes.drain_cycles(groups),
-            tokens,
-            sizes.table_buffers,
-        )
+        closed = engine_cycles(*_arguments(sizes, rows, groups, tokens))
         graph = token_graph(sizes, rows, groups)
+        ratio = analyse(graph)  # the maximum cycle ratio of the same graph
+        assert abs(ratio.cycles(tokens) / closed - 1) < 0.01
+        if tokens > 1:
+            assert closed - engine_cycles(*_arguments(sizes, rows, groups, tokens - 1)) == (
+                ratio.period
+            )
         assert fire(graph, iterations=tokens).cycles == closed
         assert fire(graph, iterations=tokens, periodic=False).cycles == closed
 
