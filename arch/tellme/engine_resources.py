@@ -40,11 +40,10 @@ Terms = dict[str, Any]
 MAX_TABLES = 128
 BUFFER_TERMS = (
     "buffer_lutram",
-    "unpacker_beat",
-    "unpacker_shared",
+    "unpacker_select",
     "unpacker_words",
     "buffer_mux",
-    "bank_address",
+    "bank_vectors",
     "beat_control",
     "buffer_registers",
     "held",
@@ -57,6 +56,15 @@ _FIELDS = tuple(_NAMES.split())
 _ACTIVATION_BITS = 8
 _URAM_WORDS, _URAM_BITS = 4096, 72
 _BLOCK_WORDS, _DISTRIBUTED_WORDS = 512, 64
+
+# LUTs by group size of modules mapped alone (docs/resources.md): builder of one table, sign ROM of
+# all builders, and decoder with sign stage (half) or selection (naive) of one lookup.
+_FULL_BUILDER = np.asarray([0, 7, 32, 50, 76, 109])
+_HALF_BUILDER = np.asarray([0, 0, 25, 50, 76, 106.5])
+_FULL_SIGNS = np.asarray([0, 3, 4, 6, 23, 97])
+_HALF_SIGNS = np.asarray([0, 1, 3, 6, 6, 27])
+_HALF_LOOKUP = np.asarray([0, 8, 10, 15, 14, 20.5])
+_NAIVE_LOOKUP = np.asarray([0, 10, 36, 56, 99, 200])
 
 
 def size_columns(sizes: EngineSizes) -> dict[str, Any]:
@@ -190,44 +198,56 @@ def _tree_table() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return adders, registers
 
 
+def _wide_mux(inputs: Any) -> Any:
+    """Return the LUTs per bit of a multiplexer whose select may point beyond its inputs.
+
+    It is built as one of 2^n inputs, (2^n - 1) / 3 LUTs; the bound takes a second LUT for four.
+    """
+    return np.asarray([1, 1, 2, 3, 5, 11, 21, 43, 85, 171, 341])[_bits(inputs)]
+
+
+def _array_terms(c: Columns, d: Terms) -> Terms:
+    """Return the terms of builders and lookups."""
+    group, half = c["group_size"], d["half"]
+    table = ~d["naive"]
+    reads = np.where(table, d["pairs"], 0)
+    parts = _ceil_div(d["table_words"], 64)
+    # The sign stage takes a multiplexer of two parts into its LUTs.
+    joined = np.where(half & (parts == 2), 0.25, _mux(parts))
+    builder = np.where(half, _HALF_BUILDER[group], _FULL_BUILDER[group])
+    signs = np.where(half, _HALF_SIGNS[group], _FULL_SIGNS[group])
+    two_sets = d["naive"] & (np.asarray(c["table_buffers"]) == 2)
+    return {
+        "table_lutram": reads * _lut_ram(d["entry"], d["table_words"]),
+        "table_mux": reads * d["entry"] * joined,
+        "half_lookup": np.where(half, d["pairs"] * _HALF_LOOKUP[group], 0),
+        "naive_lookup": np.where(d["naive"], d["pairs"] * _NAIVE_LOOKUP[group], 0),
+        "naive_sets": np.where(two_sets, _ACTIVATION_BITS * np.asarray(group) * c["tables"], 0),
+        "builders": np.where(table, builder * c["tables"] + signs, 0),
+    }
+
+
 def lut_terms(c: Columns) -> Terms:
     """Return the structural terms of the LUT count by name; see docs/resources.md."""
     d = _derived(c)
-    group, copies = np.asarray(c["group_size"]), np.asarray(c["copies"])
-    table = ~d["naive"]
-    builders = np.where(d["naive"], d["pairs"], c["tables"])
-    reads = np.where(table, d["pairs"], 0)
-    decode = np.asarray([0, 1, 1, 1, 2, 4])[group]
+    copies, beat, in_beat = np.asarray(c["copies"]), d["beat_packing"], d["vectors_per_beat"]
     bits = np.asarray(c["banks"]) * d["vector"]
     totals = copies * c["accumulator_bits"]
-    address = _bits(np.maximum(2, c["words"]))
     deep = np.where(d["ultra"], _ceil_div(c["words"], _URAM_WORDS), 1)
-    return {
-        "table_lutram": reads * _lut_ram(d["entry"], d["table_words"]),
-        "accumulator_lutram": np.where(
-            d["small_accumulator"], _lut_ram(totals, c["max_groups"]), 0
-        ),
+    # One vector per beat leaves the first bank nothing to choose.
+    select = bits * _wide_mux(in_beat) - np.where(in_beat == 1, d["vector"], 0)
+    accumulators = np.where(d["small_accumulator"], _lut_ram(totals, c["max_groups"]), 0)
+    return _array_terms(c, d) | {
+        "accumulator_lutram": accumulators,
         "buffer_lutram": np.where(d["distributed"], c["banks"] * _buffer_lut_ram(c, d), 0),
-        "table_mux": reads * d["entry"] * _mux(_ceil_div(d["table_words"], 64)),
-        "sign": np.where(d["half"], d["pairs"] * (d["entry"] + 1), 0),
-        "half_decode": np.where(d["half"], d["pairs"] * index_bits(group), 0),
-        "naive_decode": np.where(d["naive"], d["pairs"] * 2 * group * decode, 0),
-        "naive_sets": np.where(
-            d["naive"] & (np.asarray(c["table_buffers"]) == 2),
-            _ACTIVATION_BITS * group * c["tables"],
-            0,
-        ),
-        "signed_terms": builders * group * (_ACTIVATION_BITS + 1),
-        "term_adders": builders * (group - 1) * d["entry"],
         "tree_adders": copies * _tree_table()[0][c["tables"], d["entry"]],
         "accumulators": totals,
-        "unpacker_beat": np.where(d["beat_packing"], bits * d["vectors_per_beat"], 0),
-        "unpacker_shared": np.where(d["beat_packing"], d["vector"] * d["vectors_per_beat"], 0),
-        "unpacker_words": np.where(d["beat_packing"], 0, bits * _mux(d["per_group"])),
+        "unpacker_select": np.where(beat, select, 0),
+        "unpacker_words": np.where(beat, 0, bits * _mux(d["per_group"])),
         "buffer_mux": bits * d["buffer_ports"] * _mux(deep),
-        "bank_address": np.where(d["beat_packing"], c["banks"] * address, 0),
-        "beat_control": np.where(d["beat_packing"], np.ones_like(copies), 0),
-        "address": address * np.ones_like(copies),
+        "bank_vectors": np.where(beat, c["banks"] * in_beat, 0),
+        "beat_control": np.where(beat, np.ones_like(copies), 0),
+        "address": _bits(np.maximum(2, c["words"])) * np.ones_like(copies),
         "control": np.ones_like(copies),
     }
 
