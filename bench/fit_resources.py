@@ -3,13 +3,15 @@
     python bench/fit_resources.py map              # map the points that the golden data lacks
     python bench/fit_resources.py map --update-golden    # map all of them again
     python bench/fit_resources.py fit              # fit on the role "fit", write the coefficients
-    python bench/fit_resources.py errors           # errors on every role
+    python bench/fit_resources.py errors           # errors on every role, and leaving one out
+    python bench/fit_resources.py calibrate        # what the engine leaves of the published table
 
 Mapping takes about 20 s per point and core; an interrupted run is taken up where it stopped.
 """
 
 import argparse
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import tomli_w
 from scipy.optimize import nnls
 
 from headrace.arch.point import Point
+from headrace.arch.resources import Resources
 from headrace.arch.tellme import TELLME
 from headrace.arch.tellme.engine import engine_sizes
 from headrace.errors import InputError
@@ -25,6 +28,7 @@ from headrace.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/arch/golden/tellme_netlists.json"
+CALIBRATION = ROOT / "arch/calibration.toml"
 COEFFICIENTS = ROOT / "arch/tellme/lut_coefficients.toml"
 HEADER = "# Written by bench/fit_resources.py fit: factors of the terms in engine_resources.py.\n\n"
 FIT_SEED, FIT_POINTS = 20251017, 64
@@ -167,6 +171,14 @@ def table(entries: list[dict], resource: str) -> tuple[list[str], np.ndarray, np
     return list(rows[0]), matrix, np.array([e["counts"][resource] for e in entries], float)
 
 
+def factors_of(exact: np.ndarray, matrix: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the factor of every term; relative errors count, so rows are weighted."""
+    rest = counts - matrix[:, exact].sum(axis=1)
+    factors = np.ones(matrix.shape[1])
+    factors[~exact], _ = nnls(matrix[:, ~exact] / counts[:, None], rest / counts)
+    return factors
+
+
 def fit() -> None:
     golden = load_golden()
     entries = [e for e in golden["points"] if e["role"] == "fit"]
@@ -180,14 +192,21 @@ def fit() -> None:
     }
     for resource in ("lut", "ff"):
         names, matrix, counts = table(entries, resource)
-        exact = np.array([name in EXACT[resource] for name in names])
-        rest = counts - matrix[:, exact].sum(axis=1)
-        # Relative errors count, so every row is weighted with its count.
-        solution, _ = nnls(matrix[:, ~exact] / counts[:, None], rest / counts)
-        factors = np.ones(len(names))
-        factors[~exact] = solution
+        factors = factors_of(np.array([n in EXACT[resource] for n in names]), matrix, counts)
         written[resource] = {n: float(f"{f:.5g}") for n, f in zip(names, factors, strict=True)}
     write_atomic(COEFFICIENTS, HEADER + tomli_w.dumps(written))
+
+
+def leave_one_out(entries: list[dict], resource: str) -> np.ndarray:
+    """Return the relative error at each entry of a fit on the others."""
+    names, matrix, counts = table(entries, resource)
+    exact = np.array([n in EXACT[resource] for n in names])
+    errors = []
+    for left in range(len(entries)):
+        kept = np.arange(len(entries)) != left
+        factors = factors_of(exact, matrix[kept], counts[kept])
+        errors.append(abs(matrix[left] @ factors / counts[left] - 1))
+    return np.array(errors)
 
 
 def errors() -> None:
@@ -212,11 +231,50 @@ def errors() -> None:
             for m, e in zip(models, entries, strict=True)
         )
         print(f"{role:6} {len(entries):6}  {columns[0]}  {columns[1]}  {equal} of {len(entries)}")
+    entries = [e for e in golden["points"] if e["role"] == "fit"]
+    left = [leave_one_out(entries, resource) for resource in ("lut", "ff")]
+    columns = [f"{np.median(error):>10.2%} {error.max():>7.2%}" for error in left]
+    print(f"one out{len(entries):6}  {columns[0]}  {columns[1]}")
+
+
+# Table 3 of the paper.
+PUBLISHED = {"ff": 136_721, "bram36": 98.5}
+PUBLISHED_FUSED_LUT = 43_137 + 6_885
+PUBLISHED_REST_LUT = 20_639
+
+
+def calibrate() -> None:
+    """Write what the modules with a structure leave of the published table to the rest."""
+    from headrace.arch.calibration import constant
+    from headrace.arch.tellme.resources import resources
+
+    modules = resources(TELLME.point())
+    engine = modules["ternary_matmul"] + modules["weight_buffer"]
+    shell = modules["axi_shell"]
+    total = sum(modules.values(), start=Resources())
+    luts = {
+        "elementwise": round(PUBLISHED_FUSED_LUT - engine.lut),
+        "rms_max": round(PUBLISHED_REST_LUT - shell.lut),
+    }
+    fabric = sum(luts.values()) + modules["prefill_attention"].lut + modules["decode_attention"].lut
+    others = total.bram36 - constant("tellme.rms_max_bram36")
+    values = {f"{module}_lut": lut for module, lut in luts.items()} | {
+        "rms_max_bram36": PUBLISHED["bram36"] - others,
+        "fabric_ff_per_lut": round((PUBLISHED["ff"] - engine.ff - shell.ff) / fabric, 4),
+    }
+    text = CALIBRATION.read_text("utf-8")
+    for name, value in values.items():
+        header = re.escape(f"[tellme.{name}]")
+        text, found = re.subn(rf"({header}\nvalue = )\S+", rf"\g<1>{value}", text)
+        if found != 1:
+            raise InputError(f"{CALIBRATION}: one table tellme.{name} expected, found {found}")
+        print(f"tellme.{name} = {value}")
+    write_atomic(CALIBRATION, text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=["map", "fit", "errors"])
+    parser.add_argument("action", choices=["map", "fit", "errors", "calibrate"])
     parser.add_argument("--update-golden", action="store_true", help="map known points again")
     parser.add_argument("--limit", type=int, default=1000, help="map at most so many points")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds per point")
@@ -224,10 +282,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.action == "map":
         map_points(options.update_golden, options.roles.split(","), options.limit, options.timeout)
-    elif options.action == "fit":
-        fit()
     else:
-        errors()
+        {"fit": fit, "errors": errors, "calibrate": calibrate}[options.action]()
 
 
 if __name__ == "__main__":

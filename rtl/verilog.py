@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from headrace.rtl.names import verilog_identifier
@@ -10,7 +12,7 @@ __all__ = ["to_verilog"]
 
 _ZERO_INIT = re.compile(
     r"^  cell \$meminit_v2 \S+\n(?:    parameter .*\n)+    connect \\ADDR .*\n"
-    r"    connect \\DATA \d+'0+\n    connect \\EN .*\n  end\n",
+    r"    connect \\DATA \{ *\}\n    connect \\EN .*\n  end\n",
     re.MULTILINE,
 )
 _MEMORY = re.compile(
@@ -44,8 +46,8 @@ def to_verilog(component: Any, name: str) -> str:
     from amaranth.back import rtlil, verilog  # imported here: slow, and few commands need them
 
     verilog_identifier(name)
-    # Zeros are left out before Yosys sees them: it would take minutes over large memories.
-    description = _ZERO_INIT.sub("", rtlil.convert(component, name=name, emit_src=False))
+    with _no_zero_rows(rtlil.ModuleEmitter):
+        description = _ZERO_INIT.sub("", rtlil.convert(component, name=name, emit_src=False))
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     try:
@@ -57,6 +59,27 @@ def to_verilog(component: Any, name: str) -> str:
             os.environ["AMARANTH_USE_YOSYS"] = before
     # Signals of zero bits have no use but leave a declaration, [-1:0], which means two bits.
     return _MEMORY.sub(_clear_in_simulation, _EMPTY_WIRE.sub("", str(text)))
+
+
+@contextmanager
+def _no_zero_rows(emitter: Any) -> Iterator[None]:
+    """Let Amaranth emit memories of zeros without rows.
+
+    It spells every bit out otherwise, for the weight buffer more than all the rest takes, and
+    Yosys would take minutes to read them.
+    """
+    emit = emitter.emit_memory
+
+    def emit_memory(self: Any, index: int, cell: Any) -> None:
+        if not any(cell.init):
+            cell.init = ()
+        emit(self, index, cell)
+
+    emitter.emit_memory = emit_memory
+    try:
+        yield
+    finally:
+        emitter.emit_memory = emit
 
 
 def _clear_in_simulation(match: re.Match[str]) -> str:
