@@ -91,9 +91,10 @@ class TellmeEvaluator:
             self._broken = np.empty(n, np.int64)
         # Always contiguous: numba compiles once more for arrays that are not.
         columns, broken = self._columns[: figures * n].reshape(figures, n), self._broken[:n]
-        self._cover(rows)
         none = np.empty((0, kernel.BUDGETS))
-        kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken)
+        if not kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken):
+            self._cover(rows)
+            kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken)
         return Batch(dict(zip(self.metrics + self.resources, columns, strict=True)), broken)
 
     def _cover(self, rows: NDArray[Any]) -> None:

@@ -1,6 +1,7 @@
 """The layer schedule of TeLLMe, compiled: cycles of one pass of one point.
 
-The formulas are those of `headrace.sim.tellme.formulas`, compiled as they stand. The schedule is
+The formulas are those of `headrace.sim.tellme.formulas`, compiled as they stand (the cut into
+tiles, which is all divisions, is restated). The schedule is
 that of `headrace.sim.tellme.phases`, but what repeats is multiplied: equal tiles and equal layers
 are stepped only until the state of loader and slots comes back relative to the clock, after which
 every further one takes exactly as long. So the result is exact, not an extrapolation.
@@ -11,7 +12,7 @@ from typing import Any
 from numba import njit
 
 from headrace.search.compiled import compiled
-from headrace.search.tellme.sizes import Engine
+from headrace.search.tellme.sizes import Engine, over, up
 from headrace.sim.tellme import formulas
 
 __all__ = ["FIELDS", "MATRICES", "OUTPUT", "cut", "pass_cycles"]
@@ -32,7 +33,6 @@ _INNER, _BEFORE_LAST, _LAST, _STOLEN = 12, 13, 14, 15
 
 _load_cycles = compiled(formulas.load_cycles)
 _engine_cycles = compiled(formulas.engine_cycles)
-_tile_groups = compiled(formulas.tile_groups)
 _finish_time = compiled(formulas.finish_time)
 
 
@@ -78,35 +78,33 @@ def cut(
     load_rows, load_last = rows, groups
     words, least = rows * engine.words_per_group, 1
     if not exact:
-        across = (groups + region_groups - 1) // region_groups
-        down = (rows + region_rows - 1) // region_rows
+        across, down = up(groups, region_groups), up(rows, region_rows)
         load_rows, load_last = across * down * region_rows, region_groups
         words, least = load_rows * region_groups * engine.words_per_group, groups
     elif words * groups > engine.slot_words or groups > engine.max_groups:
-        whole = _tile_groups(
-            groups, rows, engine.slot_words, engine.words_per_group, engine.max_groups
-        )
-        if whole == 0:
+        fit = min(over(engine.slot_words, words), engine.max_groups)  # as `formulas.tile_groups`
+        if fit < 1:
             return words, least
-        tiles = (groups + whole - 1) // whole
+        whole = up(groups, up(groups, fit))
+        tiles = up(groups, whole)
         load_last = last = groups - (tiles - 1) * whole
     cuts[at, _TILES] = tiles
     cuts[at, _BYTES] = 0
     buffers, front = engine.table_buffers, engine.front_cycles
     for which in range(0 if tiles > 1 else 1, 2):
         compute_groups, load_groups = (last, load_last) if which else (whole, whole)
-        if engine.beats_per_group:
-            beats = load_rows * load_groups * engine.beats_per_group
-        else:
-            vectors = load_groups * engine.copies
-            beats = load_rows * ((vectors + engine.vectors_per_beat - 1) // engine.vectors_per_beat)
+        patterns = load_rows * load_groups  # of beats written alike
+        beats = patterns * engine.beats_per_group
+        if not engine.beats_per_group:
+            patterns = load_rows * up(load_groups * engine.copies, engine.vectors_per_beat)
+            beats = patterns
         size = beats * engine.beat_bits >> 3
         lookup = compute_groups * engine.lookup_cycles
         drain = engine.drain_cycles + compute_groups
         cuts[at, _BYTES] += size if which else size * (tiles - 1)
-        unpack = beats * engine.unpack // engine.write_pattern + 2
+        unpack = patterns * engine.unpack + 2
         cuts[at, _LOAD + which] = _load_cycles(size, bytes_per_cycle, latency, unpack)
-        cuts[at, _WRITES + which] = beats * engine.writes // engine.write_pattern
+        cuts[at, _WRITES + which] = patterns * engine.writes
         cuts[at, _LOOKUPS + which] = rows * lookup
         for stage in range(2):
             cuts[at, _COMPUTE + 2 * stage + which] = _engine_cycles(
@@ -186,17 +184,22 @@ def _steal(cuts: Any, order: Any, tokens: int, work: int) -> tuple[int, int]:
     its last tile.
     """
     total, stolen = 0, 0
+    inner, before_last = 0, 0
+    share = 0.0
     for m in range(MATRICES):
         c = order[m]
         follower = order[m + 1 if m + 1 < MATRICES else 0]
-        share = tokens * cuts[c, _LOOKUPS + 1] / cuts[c, work + 1]
+        again = m > 0 and order[m - 1] == c
+        if not again:
+            share = tokens * cuts[c, _LOOKUPS + 1] / cuts[c, work + 1]
         stolen = int(min(cuts[follower, _WRITES], cuts[c, work + 1]) * share)
         cuts[m, _LAST] = cuts[c, work + 1] + stolen
         total += stolen
         if cuts[c, _TILES] > 1:
-            share = tokens * cuts[c, _LOOKUPS] / cuts[c, work]
-            inner = int(min(cuts[c, _WRITES], cuts[c, work]) * share)
-            before_last = int(min(cuts[c, _WRITES + 1], cuts[c, work]) * share)
+            if not again:
+                whole = tokens * cuts[c, _LOOKUPS] / cuts[c, work]
+                inner = int(min(cuts[c, _WRITES], cuts[c, work]) * whole)
+                before_last = int(min(cuts[c, _WRITES + 1], cuts[c, work]) * whole)
             cuts[m, _INNER] = cuts[c, work] + inner
             cuts[m, _BEFORE_LAST] = cuts[c, work] + before_last
             total += before_last + (cuts[c, _TILES] - 2) * inner
