@@ -119,14 +119,14 @@ def engine_uram(c: Columns) -> Any:
     """Return the URAM blocks, exact.
 
     A bank takes ceil(words / (4096 r)) x ceil(vector bits / (72 / r)) blocks, the least over
-    r = 1, 2, 4, 8 words side by side in one row of a block; r = 1 at the published sizes.
+    r = 1, 2, 3, 4, 8 words side by side in one row of a block; r = 1 at the published sizes.
     """
     d = _derived(c)
     words = np.asarray(c["words"])
     per_bank = np.minimum.reduce(
         [
             _ceil_div(words, _URAM_WORDS * side) * _ceil_div(d["vector"], _URAM_BITS // side)
-            for side in (1, 2, 4, 8)
+            for side in (1, 2, 3, 4, 8)
         ]
     )
     return np.where(d["ultra"], c["banks"] * per_bank, 0)
@@ -234,18 +234,18 @@ def lut_terms(c: Columns) -> Terms:
     bits = np.asarray(c["banks"]) * d["vector"]
     totals = copies * c["accumulator_bits"]
     deep = np.where(d["ultra"], _ceil_div(c["words"], _URAM_WORDS), 1)
-    # One vector per beat leaves the first bank nothing to choose.
-    select = bits * _wide_mux(in_beat) - np.where(in_beat == 1, d["vector"], 0)
+    # As many vectors in a beat as banks: each has its own, and there is nothing to choose.
+    choose = beat & (in_beat != c["banks"])
     accumulators = np.where(d["small_accumulator"], _lut_ram(totals, c["max_groups"]), 0)
     return _array_terms(c, d) | {
         "accumulator_lutram": accumulators,
         "buffer_lutram": np.where(d["distributed"], c["banks"] * _buffer_lut_ram(c, d), 0),
         "tree_adders": copies * _tree_table()[0][c["tables"], d["entry"]],
         "accumulators": totals,
-        "unpacker_select": np.where(beat, select, 0),
+        "unpacker_select": np.where(choose, bits * _wide_mux(in_beat), 0),
         "unpacker_words": np.where(beat, 0, bits * _mux(d["per_group"])),
         "buffer_mux": bits * d["buffer_ports"] * _mux(deep),
-        "bank_vectors": np.where(beat, c["banks"] * in_beat, 0),
+        "bank_vectors": np.where(choose, c["banks"] * in_beat, 0),
         "beat_control": np.where(beat, np.ones_like(copies), 0),
         "address": _bits(np.maximum(2, c["words"])) * np.ones_like(copies),
         "control": np.ones_like(copies),

@@ -2,7 +2,7 @@
 
 `headrace.arch.tellme.engine_resources` counts with whole columns, too slowly for the search, but
 each of its terms depends on few sizes. So the terms are evaluated once on small grids by those
-very functions, and a point's count is a sum of five entries. Terms of the weight buffer are
+very functions, and a point's count is a sum of five entries. Terms of the buffer's memories are
 linear in the banks: their tables hold the value of one bank, and of two less one.
 """
 
@@ -41,9 +41,9 @@ class ArrayTables(NamedTuple):
         LUT and FF of tables, lookups and adder trees by group size, method code, table buffers.
     reader : shape (5, tables, lanes)
         FF.
-    unpacker : shape (5, tables, 9, 3, 2, 2)
+    unpacker : shape (5, tables, 9, 3, banks, 2)
         By beat (2 x (ports - 1) + width code of the ``beat`` packing, 8 for ``group``) and words
-        per group (1, 2, 4); then first bank and each further one; then LUT and FF.
+        per group (1, 2, 4), then banks; then LUT and FF.
     dsp : shape (2, copies)
         By packing code.
     """
@@ -141,18 +141,16 @@ def array_tables() -> ArrayTables:
     reader[...] = _sum(_grid(group_size=g, tables=t, activation_lanes=n), "reader", "ff")
 
     beats = [(p + 1) * w for p in range(4) for w in _choices("port_bits")]
-    g, t, per_group = _open(groups, tables, (1, 2, 4))
-    unpacker = np.empty((len(groups), len(tables), len(beats) + 1, 3, 2, 2))
+    g, t, per_group, banks = _open(groups, tables, (1, 2, 4), copies)
+    unpacker = np.empty((len(groups), len(tables), len(beats) + 1, 3, len(copies), 2))
     for beat, bits in enumerate([*beats, beats[-1]]):
         packing = "beat" if beat < len(beats) else "group"
-        for banks in (1, 2):
-            c = _grid(
-                group_size=g, tables=t, copies=per_group * banks, banks=np.full((1, 1, 1), banks),
-                packing=packing, beat_bits=bits,
-            )  # fmt: skip
-            unpacker[:, :, beat, :, banks - 1, 0] = _sum(c, "unpacker", "lut")
-            unpacker[:, :, beat, :, banks - 1, 1] = _sum(c, "unpacker", "ff")
-    unpacker[..., 1, :] -= unpacker[..., 0, :]
+        c = _grid(
+            group_size=g, tables=t, copies=per_group * banks, banks=banks, packing=packing,
+            beat_bits=bits,
+        )  # fmt: skip
+        unpacker[:, :, beat, :, :, 0] = _sum(c, "unpacker", "lut")
+        unpacker[:, :, beat, :, :, 1] = _sum(c, "unpacker", "ff")
 
     p, q = _open(_choices("weight_packing"), copies)
     dsp = np.empty((2, len(copies)))

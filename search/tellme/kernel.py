@@ -274,8 +274,7 @@ def _count(
     lut = (
         array[g, m, b, t, q, 0]
         + accumulators[depth, q, bits, 0]
-        + unpacker[g, t, beat, w, 0, 0]
-        + more * unpacker[g, t, beat, w, 1, 0]
+        + unpacker[g, t, beat, w, more, 0]
         + buffers[bank, packing, deep, g, t, 0, 0]
         + more * buffers[bank, packing, deep, g, t, 1, 0]
     )
@@ -283,8 +282,7 @@ def _count(
         array[g, m, b, t, q, 1]
         + accumulators[depth, q, bits, 1]
         + reader[g, t, n]
-        + unpacker[g, t, beat, w, 0, 1]
-        + more * unpacker[g, t, beat, w, 1, 1]
+        + unpacker[g, t, beat, w, more, 1]
         + buffers[bank, packing, deep, g, t, 0, 1]
         + more * buffers[bank, packing, deep, g, t, 1, 1]
     )
