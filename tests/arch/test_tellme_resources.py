@@ -43,7 +43,7 @@ def test_golden_data_is_what_the_figures_need():
     fitted = [json.dumps(e["axes"]) for e in entries("fit")]
     kept_out = [json.dumps(e["axes"]) for e in entries("test")]
     assert len(fitted) >= 40
-    assert len(kept_out) >= 20
+    assert len(kept_out) >= 24
     assert len({*fitted, *kept_out}) == len(fitted) + len(kept_out)
     for axis in ("group_size", "lookup_method", "table_buffers", "weight_packing"):
         assert len({e["axes"][axis] for e in entries("test")}) >= 2
@@ -62,6 +62,13 @@ def test_blocks_are_exact(resource):
     for entry in GOLDEN["points"]:
         model = getattr(engine_resources(sizes_of(entry)), resource)
         assert model == entry["counts"][resource], entry["axes"]
+
+
+# Seven times the lookups of the largest fit point: how far the model extrapolates.
+def test_large_engines():
+    assert {e["axes"]["tables"] for e in entries("large")} >= {28, 64}
+    assert max(relative_errors("large", "lut")) <= 0.15
+    assert max(relative_errors("large", "ff")) <= 0.15
 
 
 def _map_again(entry):
