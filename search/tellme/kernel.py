@@ -158,6 +158,19 @@ _EXACT = AXES[_LAYOUT].choices.index("exact")
 _REVERSED = AXES[_PREFILL_ORDER].choices.index("reversed")
 _NARROW = int(min(AXES[_PORT_BITS].choices))
 _VECTOR_BYTES = 2 * formulas.FP16_LANES
+_NOT_ENGINE = {
+    "accumulator_bits",
+    "prefill_lanes",
+    "prefill_adders",
+    "prefill_pv_units",
+    "prefill_order",
+    "decode_lanes",
+    "kv_ports",
+    "max_context",
+}
+_ENGINE = np.array([column for name, column in COLUMN.items() if name not in _NOT_ENGINE])
+"""Axes that decide the cuts of the matrices; what depends on them alone is kept from row to row."""
+_MEMO = 64
 _ROWS_PER_BLOCK = 1024
 _KINDS = 64
 
@@ -331,11 +344,16 @@ def _point(
     before: Any,
     need: Any,
     out: Any,
+    same: bool,
+    kept: Any,
+    memo: Any,
 ) -> int:
     """Evaluate one point: fill `out` (METRICS, then RESOURCES), return the broken budgets.
 
     `cuts` and `before` are room for a layer's matrices and what comes before each. `need` is
-    filled with what the point needs of each budget.
+    filled with what the point needs of each budget. `same` says that the point before had the
+    same engine, so that `cuts`, `kept` (words and output groups of a slot) and `memo` (cycles of
+    a pass by cycles of its attention) still hold.
     """
     engine = engine_of(rows, r)
     clock_mhz = rows[r, _CLOCK]
@@ -344,9 +362,12 @@ def _point(
     at = clock_mhz - problem.first_clock
     bytes_per_cycle = rates[at, ports - 1, width, 0]
     interval = rates[at, ports - 1, width, 1]
-    words, outputs = 0, 0
+    words, outputs = kept[0], kept[1]
     region = len(row_blocks) - 1
-    for s in range(region):
+    if not same:
+        words, outputs = 0, 0
+        memo[:, :, 0] = -1
+    for s in range(region if same else 0, region):
         w, g = cut(
             engine,
             row_blocks[s, engine.block_inputs],
@@ -361,6 +382,7 @@ def _point(
             s,
         )
         words, outputs = max(words, w), max(outputs, g)
+    kept[0], kept[1] = words, outputs
     lut, ff, dsp, bram36, uram = _count(
         rows,
         r,
@@ -392,7 +414,7 @@ def _point(
         for i in range(len(METRICS)):
             out[i] = np.nan
         return broken  # type: ignore[no-any-return]
-    _metrics(rows, r, problem, order, norms, engine, cuts, interval, before, need, out)
+    _metrics(rows, r, problem, order, norms, engine, cuts, interval, before, need, out, memo)
     return broken  # type: ignore[no-any-return]
 
 
@@ -409,6 +431,7 @@ def _metrics(
     before: Any,
     need: Any,
     out: Any,
+    memo: Any,
 ) -> None:
     """Fill the metrics of a point whose matrices fit (`_metrics` of the simulator)."""
     clock_mhz = rows[r, _CLOCK]
@@ -417,14 +440,20 @@ def _metrics(
     steals = engine.words_per_group >= 2
     prefill, prefill_busy, decode, decode_busy = 0, 0, 0, 0
     for stage in range(2):  # one call, since it is compiled into this place
-        for m in range(MATRICES + 1):
-            before[m] = norms[stage, m]
         attention = decode_attention if stage else prefill_attention
-        before[OUTPUT] += attention
-        tokens = 1 if stage else problem.prompt
-        cycles, busy = pass_cycles(
-            cuts, order, before, problem.layers, tokens, stage, engine.slots, steals, attention
-        )
+        slot = attention % _MEMO
+        if memo[stage, slot, 0] != attention:
+            for m in range(MATRICES + 1):
+                before[m] = norms[stage, m]
+            before[OUTPUT] += attention
+            tokens = 1 if stage else problem.prompt
+            cycles, busy = pass_cycles(
+                cuts, order, before, problem.layers, tokens, stage, engine.slots, steals, attention
+            )
+            memo[stage, slot, 0] = attention
+            memo[stage, slot, 1] = cycles
+            memo[stage, slot, 2] = busy
+        cycles, busy = memo[stage, slot, 1], memo[stage, slot, 2]
         if stage:
             decode, decode_busy = cycles, busy
         else:
@@ -510,6 +539,8 @@ def _build(sources: int) -> Any:
             out = np.empty(figures)
             demand = np.empty(BUDGETS)
             turns = np.empty(_ROWS_PER_BLOCK, np.int64)
+            kept = np.empty(2, np.int64)
+            memo = np.empty((2, _MEMO, 3), np.int64)
             first = task * _ROWS_PER_BLOCK
             last = min(n, first + _ROWS_PER_BLOCK)
             if not _covered(rows, first, last, rates, problem.first_clock, depth_at, part_at):
@@ -518,6 +549,13 @@ def _build(sources: int) -> Any:
             _sort(rows, first, last, turns)
             for turn in range(last - first):
                 i = turns[turn]
+                same = turn > 0
+                if same:
+                    before_it = turns[turn - 1]
+                    for column in _ENGINE:
+                        if rows[i, column] != rows[before_it, column]:
+                            same = False
+                            break
                 broken[i] = _point(
                     rows,
                     i,
@@ -541,6 +579,9 @@ def _build(sources: int) -> Any:
                     before,
                     demand,
                     out,
+                    same,
+                    kept,
+                    memo,
                 )
                 for f in range(figures):
                     block[f, i - first] = out[f]

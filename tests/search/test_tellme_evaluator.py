@@ -185,3 +185,17 @@ def test_chunks_give_the_same_columns() -> None:
     whole = {n: c.copy() for n, c in evaluator.evaluate(rows).columns.items()}
     for name, column in evaluator.evaluate(rows[1000:1100]).columns.items():
         np.testing.assert_array_equal(column, whole[name][1000:1100])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.4, 0.8])
+def test_neighbours_that_share_an_engine_do_not_share_figures(share: float) -> None:
+    space = Space(TELLME)
+    start = int(space.size * share)
+    rows = space.rows(space.range(start, start + 6000))
+    evaluator = SPACE.evaluator(KV260, LARGE, Workload())
+    whole = {n: c.copy() for n, c in evaluator.evaluate(rows).columns.items()}
+    order = np.random.default_rng(6).permutation(len(rows))
+    for first in range(0, 600, 3):  # too few for a run of one engine
+        chosen = order[first : first + 3]
+        for name, column in evaluator.evaluate(rows[chosen]).columns.items():
+            np.testing.assert_array_equal(column, whole[name][chosen])
