@@ -15,6 +15,11 @@ FULL = Path("/dev/full")
 ONE_LINE = re.compile(r"headrace: [^\n]+\n")
 
 
+def answer_ctrl_c():
+    """Undo what a shell does to commands in the background: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*words, **options):
     # A session of its own, so that a signal to the group does not reach the tests.
     return subprocess.Popen(
@@ -23,12 +28,17 @@ def start(*words, **options):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=answer_ctrl_c,
         **options,
     )
 
 
 def finish(process, seconds=60):
-    out, err = process.communicate(timeout=seconds)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, out, err
 
 
