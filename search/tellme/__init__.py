@@ -14,6 +14,7 @@ from headrace.search.evaluator import Batch, Budget
 from headrace.search.tellme import kernel
 from headrace.search.tellme.engine_tables import accumulator_table, array_tables, buffer_table
 from headrace.search.tellme.module_tables import Parts
+from headrace.search.tellme.problem import BUDGETS, METRICS, RESOURCES, Problem, Tables
 from headrace.search.tellme.sizes import COLUMN
 from headrace.sim.tellme import lm_head_seconds
 from headrace.sim.tellme.formulas import norm_cycles
@@ -66,8 +67,8 @@ class TellmeEvaluator:
     device, network, workload : Device, Network, Workload
     """
 
-    metrics = kernel.METRICS
-    resources = kernel.RESOURCES
+    metrics = METRICS
+    resources = RESOURCES
     budgets = _BUDGETS
 
     def __init__(self, device: Device, network: Network, workload: Workload):
@@ -91,7 +92,7 @@ class TellmeEvaluator:
             self._broken = np.empty(n, np.int64)
         # Always contiguous: numba compiles once more for arrays that are not.
         columns, broken = self._columns[: figures * n].reshape(figures, n), self._broken[:n]
-        none = np.empty((0, kernel.BUDGETS))
+        none = np.empty((0, BUDGETS))
         if not kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken):
             self._cover(rows)
             kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken)
@@ -110,7 +111,7 @@ class TellmeEvaluator:
 
     def demands(self, row: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what one point needs of each budget, and what there is."""
-        need = np.empty((1, kernel.BUDGETS))
+        need = np.empty((1, BUDGETS))
         self._cover(row[None])
         columns = np.empty((len(self.metrics) + len(self.resources), 1))
         kernel.evaluate(
@@ -195,9 +196,9 @@ def _check(workload: Workload, shape: Shape) -> None:
             raise InputError(f"{name} = {value} is not allowed: 1 to {limit}")
 
 
-def _problem(shape: Shape, workload: Workload, rates: _Rates) -> kernel.Problem:
+def _problem(shape: Shape, workload: Workload, rates: _Rates) -> Problem:
     longest_sum = 127 * max(linear.inputs for linear in shape.linears)
-    return kernel.Problem(
+    return Problem(
         layers=shape.layers,
         heads=shape.heads,
         head_vectors=shape.head_vectors,
@@ -223,7 +224,7 @@ def _problem(shape: Shape, workload: Workload, rates: _Rates) -> kernel.Problem:
 
 def _tables(
     device: Device, shape: Shape, workload: Workload, rates: _Rates, depths: _Depths, parts: Parts
-) -> kernel.Tables:
+) -> Tables:
     sizes = [(linear.inputs, linear.outputs) for linear in shape.linears]
     different = list(dict.fromkeys(sizes))
     hidden, inner, none = shape.hidden, shape.intermediate, 0
@@ -233,12 +234,12 @@ def _tables(
         for tokens in (workload.prompt_tokens, 1)
     ]
     assert device.resources is not None
-    available = np.full(kernel.BUDGETS, np.nan)
+    available = np.full(BUDGETS, np.nan)
     available[:6] = *device.resources.as_dict().values(), rates.ports
     group_size, tables, copies = (
         int(TELLME.axis(name).high or 0) for name in ("group_size", "tables", "copies")
     )
-    return kernel.Tables(
+    return Tables(
         rows=_ceilings([*(k for k, _ in different), hidden], group_size * tables),
         groups=_ceilings([*(n for _, n in different), hidden], copies),
         order=np.array([different.index(size) for size in sizes], np.int64),
