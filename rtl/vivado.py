@@ -81,7 +81,7 @@ def vivado_script(project: VivadoProject) -> str:
         _accelerator(project),
         _weights(project, ports, shared),
         _streams(project, shared),
-        _finish(project),
+        _finish(),
     ]
     return "\n".join(sections)
 
@@ -220,7 +220,7 @@ def _streams(project: VivadoProject, shared: bool) -> str:
     return "\n".join([*lines, ""])
 
 
-def _finish(project: VivadoProject) -> str:
+def _finish() -> str:
     return "\n".join(
         [
             "# Addresses, wrapper, runs, reports.",

@@ -106,11 +106,6 @@ class EngineSizes:
         return ceil(self.copies * self.vector_bits / self.beat_bits)
 
     @property
-    def uram_columns(self) -> int:
-        """72-bit URAM columns side by side that hold one vector."""
-        return ceil(self.vector_bits / 72)
-
-    @property
     def tree_stages(self) -> int:
         """Registers of the adder tree, one after every second level and one after the last."""
         return ceil((self.tables - 1).bit_length() / TREE_LEVELS_PER_STAGE)

@@ -170,7 +170,7 @@ def pass_cycles(
             cuts[m, _LAST] = cuts[c, work + 1]
     # The very last tile has no follower that could hold it up.
     compute = layers * busy - last_stolen + final
-    if _hidden(cuts, order, before):
+    if _hidden(cuts, order):
         first = cuts[order[0], _LOAD]
         return compute + max(0, first - before[0]), compute
     return _stepped(cuts, order, before, layers, slots, attention) - last_stolen + final, compute
@@ -207,7 +207,7 @@ def _steal(cuts: Any, order: Any, tokens: int, work: int) -> tuple[int, int]:
 
 
 @njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
-def _hidden(cuts: Any, order: Any, before: Any) -> bool:
+def _hidden(cuts: Any, order: Any) -> bool:
     """Whether every load but the first fits into the tile before it.
 
     Then, by induction, each tile is loaded before the one ahead of it ends, and nothing waits:
