@@ -15,14 +15,14 @@ from headrace.arch.point import Point
 from headrace.errors import InputError
 from headrace.search.permutation import permuted
 
-__all__ = ["Space", "code", "parse_choices"]
+__all__ = ["Block", "Space", "code", "parse_choices"]
 
 _MOST_TIED = 4_000_000
 _MOST_POINTS = 1 << 62
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Axes that rules tie together, with every combination the rules allow.
 
     `table` has shape (combinations, axes) and holds codes in the order of `axes`.
@@ -63,14 +63,14 @@ class Space:
         self.choices = tuple(_narrow(axis, choices.get(axis.name)) for axis in self.axes)
         real = any(type(axis.default) is float for axis in self.axes)
         self.dtype: Any = np.float64 if real else np.int32
-        self._blocks = tuple(self._block(axes) for axes in _tied(design))
+        self.blocks = tuple(self._block(axes) for axes in _tied(design))
         self.combinations = prod(len(values) for values in self.choices)
-        self.size = prod(len(block.table) for block in self._blocks)
+        self.size = prod(len(block.table) for block in self.blocks)
         if self.size > _MOST_POINTS:
             raise InputError(f"{design.name}: {self.size} points are too many: at most 2^62")
         self._layout = self._lay_out()
 
-    def _block(self, members: tuple[int, ...]) -> _Block:
+    def _block(self, members: tuple[int, ...]) -> Block:
         sizes = [len(self.choices[a]) for a in members]
         if prod(sizes) > _MOST_TIED:
             names = ", ".join(self.axes[a].name for a in members)
@@ -95,15 +95,15 @@ class Space:
             np.array([code(self.axes[a], v) for v in self.choices[a]], self.dtype)[digit[keep]]
             for a, digit in zip(members, digits, strict=True)
         ]
-        return _Block(members, np.ascontiguousarray(np.stack(codes, axis=1)))
+        return Block(members, np.ascontiguousarray(np.stack(codes, axis=1)))
 
     def _lay_out(self) -> tuple[NDArray[Any], ...]:
         """Flatten the blocks for the compiled decoder, the last block running fastest."""
-        radix = np.array([len(b.table) for b in self._blocks], np.int64)
-        width = np.array([len(b.axes) for b in self._blocks], np.int64)
-        members = np.array([a for b in self._blocks for a in b.axes], np.int64)
-        flat = np.concatenate([b.table.ravel() for b in self._blocks])
-        offset = np.cumsum([0, *(b.table.size for b in self._blocks[:-1])]).astype(np.int64)
+        radix = np.array([len(b.table) for b in self.blocks], np.int64)
+        width = np.array([len(b.axes) for b in self.blocks], np.int64)
+        members = np.array([a for b in self.blocks for a in b.axes], np.int64)
+        flat = np.concatenate([b.table.ravel() for b in self.blocks])
+        offset = np.cumsum([0, *(b.table.size for b in self.blocks[:-1])]).astype(np.int64)
         return radix, width, members, flat, offset
 
     def rows(self, indices: NDArray[np.int64]) -> NDArray[Any]:
@@ -144,7 +144,7 @@ class Space:
         """
         row = self.encode([point])[0]
         index = 0
-        for block in self._blocks:
+        for block in self.blocks:
             found = np.flatnonzero((block.table == row[list(block.axes)]).all(axis=1))
             if not len(found):
                 names = ", ".join(self.axes[a].name for a in block.axes)
@@ -156,7 +156,7 @@ class Space:
         """Return the indices of all points that differ from `index` on exactly one axis."""
         found = []
         step = 1
-        for block in reversed(self._blocks):
+        for block in reversed(self.blocks):
             digit = index // step % len(block.table)
             near = (block.table != block.table[digit]).sum(axis=1) == 1
             found.append(index + (np.flatnonzero(near) - digit) * step)
