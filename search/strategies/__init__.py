@@ -10,9 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.search.problem import Evaluated
+from headrace.errors import InputError
+from headrace.search.problem import Evaluated, Problem
 
-__all__ = ["Strategy"]
+__all__ = ["SEQUENTIAL", "Strategy", "make"]
+
+SEQUENTIAL = ("two-stage", "nsga2", "tpe")
+"""Strategies that `make` knows; the others evaluate ranges of points in any order."""
 
 
 class Strategy(Protocol):
@@ -32,3 +36,28 @@ class Strategy(Protocol):
         After a resume, batches are told that this object was not asked for.
         """
         ...
+
+
+def make(problem: Problem) -> Strategy:
+    """Return the sequential strategy that the problem's specification names.
+
+    It asks for no point twice, and has finished when it has been told as many different points as
+    the specification's `samples`, or all that there are.
+
+    Raises
+    ------
+    InputError
+        The strategy is not a sequential one.
+    """
+    # Optuna takes a second to import, so only studies that use it do.
+    if problem.spec.strategy == "nsga2":
+        from headrace.search.strategies.nsga2 import Nsga2
+
+        return Nsga2(problem)
+    if problem.spec.strategy == "tpe":
+        from headrace.search.strategies.tpe import Tpe
+
+        return Tpe(problem)
+    raise InputError(
+        f"strategy {problem.spec.strategy!r} is not allowed here: one of {', '.join(SEQUENTIAL)}"
+    )
