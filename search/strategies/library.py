@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import optuna
@@ -31,6 +32,20 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+class _Positions(IntDistribution):  # type: ignore[misc]
+    """Positions along an ordered axis; copies of a trial share it, which saves most of a copy."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Positions":
+        return self
+
+
+class _Names(CategoricalDistribution):  # type: ignore[misc]
+    """Positions among names; copies of a trial share it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Names":
+        return self
+
+
 class Library:
     """Studies in memory whose parameters are the genes of a space.
 
@@ -48,9 +63,7 @@ class Library:
         self._directions = ["minimize"] * objectives
         self._names = [f"{i:03}" for i in range(len(genome))]
         self.distributions: dict[str, BaseDistribution] = {
-            name: IntDistribution(0, int(size) - 1)
-            if ordered
-            else CategoricalDistribution(range(int(size)))
+            name: _Positions(0, int(size) - 1) if ordered else _Names(range(int(size)))
             for name, size, ordered in zip(self._names, genome.sizes, genome.ordered, strict=True)
         }
 
