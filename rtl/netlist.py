@@ -5,24 +5,23 @@ LUT6_2 and builds carries from CARRY4 cells. Every count carries the version of 
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from headrace.errors import InputError
-from headrace.files import write_atomic
+from headrace.rtl.cache import Kept, content_hash, keep
 from headrace.rtl.names import verilog_identifier
 
-__all__ = ["NetlistCounts", "cache_directory", "count_cells", "map_netlist", "mapping_script"]
+__all__ = ["NetlistCounts", "count_cells", "kept_netlist", "map_netlist", "mapping_script"]
 
-_FORMAT = 1  # of the cached counts; a new one forgets the old
+_FORMAT = "2"  # of the cached counts; a new one forgets the old
 
 # A Yosys error ends the process, so passes run in one of their own.
 _RUNNER = """
@@ -136,22 +135,6 @@ def count_cells(cells: Mapping[str, int], yosys_version: str) -> NetlistCounts:
     )
 
 
-def cache_directory() -> Path:
-    """Return the folder for results that can be computed again.
-
-    ``HEADRACE_CACHE`` if set, else ``$XDG_CACHE_HOME/headrace`` or what the platform uses.
-    """
-    if chosen := os.environ.get("HEADRACE_CACHE"):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "headrace"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "headrace"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/headrace"
-    return Path.home() / ".cache/headrace"
-
-
 @cache
 def _yosys_version() -> str:
     try:
@@ -165,8 +148,7 @@ def _yosys_version() -> str:
 def map_netlist(verilog: str, top: str, *, timeout_s: float = 3600.0) -> NetlistCounts:
     """Map `verilog` for UltraScale+ and count its cells.
 
-    Results are kept in `cache_directory` by the hash of source, script and Yosys version. A cache
-    that cannot be written is done without.
+    Results are kept in the cache, see `kept_netlist`.
 
     Parameters
     ----------
@@ -184,27 +166,24 @@ def map_netlist(verilog: str, top: str, *, timeout_s: float = 3600.0) -> Netlist
     RuntimeError
         Yosys failed or took too long; the message holds its error line.
     """
+    kept: dict[str, Any] = dict(kept_netlist(verilog, top, timeout_s=timeout_s).facts)
+    return NetlistCounts(**kept)
+
+
+def kept_netlist(verilog: str, top: str, *, timeout_s: float = 3600.0) -> Kept:
+    """Return the fields of `NetlistCounts`, from the cache or mapped now.
+
+    The key of an entry is the hash of source, script and Yosys version. Parameters and errors are
+    those of `map_netlist`.
+    """
     verilog_identifier(top)
-    key = sha256()
-    for part in (str(_FORMAT), _yosys_version(), mapping_script("", top, ""), verilog):
-        key.update(f"{len(part)}\0{part}".encode())
-    entry = cache_directory() / "netlists" / f"{key.hexdigest()}.json"
-    if (counts := _cached(entry)) is not None:
-        return counts
-    counts = count_cells(_run_yosys(verilog, top, timeout_s), _yosys_version())
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(entry, json.dumps(asdict(counts), indent=1) + "\n")
-    except (OSError, InputError):
-        pass
-    return counts
-
-
-def _cached(entry: Path) -> NetlistCounts | None:
-    try:
-        return NetlistCounts(**json.loads(entry.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    key = content_hash(_FORMAT, _yosys_version(), mapping_script("", top, ""), verilog)
+    return keep(
+        "netlists",
+        key,
+        get_type_hints(NetlistCounts),
+        lambda: asdict(count_cells(_run_yosys(verilog, top, timeout_s), _yosys_version())),
+    )
 
 
 def _run_yosys(verilog: str, top: str, timeout_s: float) -> dict[str, int]:

@@ -1,18 +1,21 @@
 """Run cocotb regressions in the Verilog simulators."""
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import InputError
 
-__all__ = ["SIMULATORS", "CocotbResult", "environment", "run_cocotb"]
+__all__ = ["SIMULATORS", "CocotbResult", "environment", "icarus_version", "run_cocotb"]
 
 SIMULATORS = ("icarus", "verilator")
 
@@ -81,6 +84,21 @@ def environment(simulator: str) -> Mapping[str, str]:
         "MAKEFLAGS": flags,
         "CCACHE_SLOPPINESS": "pch_defines,time_macros,include_file_mtime,include_file_ctime",
     }
+
+
+@cache
+def icarus_version() -> str:
+    """Return Icarus Verilog's version, such as ``11.0``.
+
+    Raises
+    ------
+    InputError
+        It is not installed.
+    """
+    environment("icarus")
+    done = subprocess.run(["iverilog", "-V"], capture_output=True, text=True, errors="replace")
+    found = re.search(r"version (\S+)", done.stdout)
+    return found[1] if found else "unknown"
 
 
 def run_cocotb(

@@ -24,5 +24,6 @@ TELLME = Design(
         "search": "headrace.search.tellme:SPACE",
         "reproduce": "headrace.search.reproduce.tellme:rows",
         "verify": "headrace.verification.tellme:VERIFY",
+        "measure": "headrace.verification.measure:measure",
     },
 )

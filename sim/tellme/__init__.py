@@ -28,6 +28,7 @@ def simulate(
     network: Network,
     workload: Workload,
     fidelity: str = "analytic",
+    modules: Mapping[str, Resources] | None = None,
 ) -> Simulation:
     """Simulate TeLLMe at `point`, running `network` on `device`.
 
@@ -38,6 +39,8 @@ def simulate(
         tokens and itself.
     fidelity : {"analytic", "cycle"}
         Closed form, or the timed stream graphs of the units fired one by one.
+    modules : mapping of str to Resources, optional
+        What the modules take, where it is known better than by the model; the power follows it.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def simulate(
         Stage(name="decode", tokens=1, context=workload.context_tokens),
     )
     phases = {s.name: stage_phases(s, point, shape, rates, kernels) for s in stages}
-    modules = resources(point)
+    modules = modules or resources(point)
     total = sum(modules.values(), Resources())
     power = {name: _watts(point, total, passes, shape) for name, passes in phases.items()}
     return Simulation(

@@ -1,7 +1,5 @@
 """Counting mapped cells."""
 
-import os
-
 import pytest
 
 from headrace.errors import InputError
@@ -62,9 +60,3 @@ def test_broken_cache_entry_is_mapped_again(tmp_path, monkeypatch):
     entry.write_text("{")
     monkeypatch.setattr(netlist, "_run_yosys", lambda *_: {"LUT2": 2})
     assert map_netlist(TOY, "toy").lut == 2
-
-
-def test_cache_place(monkeypatch):
-    monkeypatch.delenv("HEADRACE_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", os.sep + "x")
-    assert netlist.cache_directory().parts[-2:] == ("x", "headrace")
