@@ -134,6 +134,8 @@ def connect(where: str, *, create: bool = False) -> Database:
     InputError
         No such place, or nothing that could be a database.
     """
+    if not where.isprintable() or not where:
+        raise InputError(f"database {where!r} is not allowed: a path or a URL needed")
     if "://" not in where:
         return _open_file(where, create)
     try:
@@ -210,11 +212,13 @@ def _open_memory() -> Database:
 
 
 def _open_server(url: URL) -> Database:
-    shown = url.set(password=None).difference_update_query(_SECRETS)
+    query = {key: value for key, value in url.query.items() if key not in _SECRETS}
+    shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     try:
         engine = sa.create_engine(
             url.set(drivername="postgresql+psycopg"),
             connect_args={} if "connect_timeout" in url.query else {"connect_timeout": 10},
+            isolation_level="READ COMMITTED",
             pool_pre_ping=True,
         )
     except ModuleNotFoundError as error:

