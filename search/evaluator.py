@@ -59,8 +59,11 @@ class Evaluator(Protocol):
     resources: tuple[str, ...]
     budgets: tuple[Budget, ...]
 
-    def evaluate(self, rows: NDArray[Any]) -> Batch:
-        """Return the figures of the points in `rows`, shape (n, axes)."""
+    def evaluate(self, rows: NDArray[Any], *, every: bool = True) -> Batch:
+        """Return the figures of the points in `rows`, shape (n, axes).
+
+        Unless `every` is asked for, the metrics of infeasible points may be left out (NaN).
+        """
         ...
 
     def demands(self, row: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

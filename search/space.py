@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from headrace.arch.axis import Axis, Value
@@ -19,6 +19,7 @@ __all__ = ["Block", "Space", "code", "parse_choices"]
 
 _MOST_TIED = 4_000_000
 _MOST_POINTS = 1 << 62
+_ROWS_PER_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -106,22 +107,33 @@ class Space:
         offset = np.cumsum([0, *(b.table.size for b in self.blocks[:-1])]).astype(np.int64)
         return radix, width, members, flat, offset
 
-    def rows(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the points at `indices` as codes.
+    def rows(self, indices: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the points at `indices` as codes; fastest where one index follows the other.
 
         Parameters
         ----------
         indices : int64 array, shape (n,)
+        out : array of at least n rows, optional
+            Where to write them, as an earlier call returned it.
 
         Returns
         -------
         int32 array (float64 if the design has real axes), shape (n, axes)
             Numbers as they are, false and true as 0 and 1, names as their position in
             ``axis.choices``.
+
+        Raises
+        ------
+        InputError
+            An index is not in the space.
         """
-        out = np.empty((len(indices), len(self.axes)), self.dtype)
-        _decode(np.ascontiguousarray(indices, np.int64), *self._layout, out)
-        return out
+        n = len(indices)
+        if n and not 0 <= indices.min() <= indices.max() < self.size:
+            raise InputError(f"an index is not allowed: 0 to {self.size - 1}")
+        rows = np.empty((n, len(self.axes)), self.dtype) if out is None else out[:n]
+        decode = _decode_all if n > _ROWS_PER_BLOCK else _decode
+        decode(np.ascontiguousarray(indices, np.int64), *self._layout, rows)
+        return rows
 
     def range(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the indices `start` to `stop` - 1."""
@@ -237,15 +249,48 @@ def _decode(
     offset: NDArray[np.int64],
     out: NDArray[Any],
 ) -> None:
+    """Fill the rows of `out`; a row after its neighbour is that with the digits that change."""
+    digits = np.zeros(len(radix), np.int64)
+    before = np.int64(-1)
     for i in range(len(indices)):
-        rest = np.uint64(indices[i])
+        index = indices[i]
+        first = 0
+        if i > 0 and index == before + 1:
+            out[i] = out[i - 1]
+            first = len(radix) - 1
+            digits[first] += 1
+            while digits[first] == radix[first]:
+                digits[first] = 0
+                first -= 1
+                digits[first] += 1
+        else:
+            rest = np.uint64(index)
+            for b in range(len(radix) - 1, -1, -1):
+                base = np.uint64(radix[b])
+                if base > 1:
+                    digits[b] = np.int64(rest % base)
+                    rest //= base
+        before = index
         end = len(members)
-        for b in range(len(radix) - 1, -1, -1):
-            base = np.uint64(radix[b])
-            digit = rest % base
-            rest //= base
+        for b in range(len(radix) - 1, first - 1, -1):
             begin = end - width[b]
-            entry = offset[b] + np.int64(digit) * width[b]
+            entry = offset[b] + digits[b] * width[b]
             for m in range(begin, end):
                 out[i, members[m]] = flat[entry + m - begin]
             end = begin
+
+
+@njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+def _decode_all(
+    indices: NDArray[np.int64],
+    radix: NDArray[np.int64],
+    width: NDArray[np.int64],
+    members: NDArray[np.int64],
+    flat: NDArray[Any],
+    offset: NDArray[np.int64],
+    out: NDArray[Any],
+) -> None:
+    """Do what `_decode` does on all cores."""
+    for block in prange((len(indices) + _ROWS_PER_BLOCK - 1) // _ROWS_PER_BLOCK):
+        first, last = block * _ROWS_PER_BLOCK, (block + 1) * _ROWS_PER_BLOCK
+        _decode(indices[first:last], radix, width, members, flat, offset, out[first:last])

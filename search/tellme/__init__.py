@@ -83,8 +83,11 @@ class TellmeEvaluator:
         self._columns = np.empty(0)
         self._broken = np.empty(0, np.int64)
 
-    def evaluate(self, rows: NDArray[Any]) -> Batch:
-        """Return the figures of the points in `rows`, shape (n, axes); see `Batch`."""
+    def evaluate(self, rows: NDArray[Any], *, every: bool = True) -> Batch:
+        """Return the figures of the points in `rows`, shape (n, axes); see `Batch`.
+
+        Without `every` the metrics of infeasible points are NaN, which saves their time.
+        """
         n = len(rows)
         figures = len(self.metrics) + len(self.resources)
         if n > len(self._broken):
@@ -93,9 +96,9 @@ class TellmeEvaluator:
         # Always contiguous: numba compiles once more for arrays that are not.
         columns, broken = self._columns[: figures * n].reshape(figures, n), self._broken[:n]
         none = np.empty((0, BUDGETS))
-        if not kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken):
+        if not kernel.evaluate(rows, every, self._problem, *self._tables, columns, none, broken):
             self._cover(rows)
-            kernel.evaluate(rows, self._problem, *self._tables, columns, none, broken)
+            kernel.evaluate(rows, every, self._problem, *self._tables, columns, none, broken)
         return Batch(dict(zip(self.metrics + self.resources, columns, strict=True)), broken)
 
     def _cover(self, rows: NDArray[Any]) -> None:
@@ -115,7 +118,7 @@ class TellmeEvaluator:
         self._cover(row[None])
         columns = np.empty((len(self.metrics) + len(self.resources), 1))
         kernel.evaluate(
-            row[None], self._problem, *self._tables, columns, need, np.empty(1, np.int64)
+            row[None], False, self._problem, *self._tables, columns, need, np.empty(1, np.int64)
         )
         available = self._tables.available.copy()
         available[6:] = (

@@ -213,6 +213,7 @@ def _count(
 def _point(
     rows: Any,
     r: int,
+    every: bool,
     problem: Problem,
     row_blocks: Any,
     output_groups: Any,
@@ -299,7 +300,7 @@ def _point(
     broken |= (outputs > engine.max_groups) << 7
     broken |= (problem.accumulator_bits > rows[r, _ACCUMULATOR]) << 8
     broken |= (problem.context >= rows[r, _MAX_CONTEXT]) << 9
-    if broken & 0b11000000:
+    if broken & 0b11000000 or (broken and not every):
         for i in range(len(METRICS)):
             out[i] = np.nan
         return broken  # type: ignore[no-any-return]
@@ -392,6 +393,7 @@ def _build(sources: int) -> Any:
     @njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[untyped-decorator]
     def evaluate_rows(
         rows: Any,
+        every: bool,
         problem: Problem,
         row_blocks: Any,
         output_groups: Any,
@@ -413,6 +415,8 @@ def _build(sources: int) -> Any:
         broken: Any,
     ) -> int:
         """Evaluate all rows; fill columns (figures, n), need (n or 0, BUDGETS), broken (n,).
+
+        Metrics of points over a budget are NaN unless `every` is set.
 
         Returns 0 if the tables lack a value of the rows, which are then to be evaluated again.
         """
@@ -448,6 +452,7 @@ def _build(sources: int) -> Any:
                 broken[i] = _point(
                     rows,
                     i,
+                    every,
                     problem,
                     row_blocks,
                     output_groups,
