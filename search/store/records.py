@@ -20,6 +20,7 @@ __all__ = [
     "evaluation_from_row",
     "evaluation_to_row",
     "from_json",
+    "plain",
     "to_json",
     "unit_from_row",
     "unit_to_row",
@@ -177,8 +178,8 @@ def evaluation_to_row(evaluation: Evaluation, place: int) -> dict[str, Any]:
         "hash": e.hash,
         "feasible": bool(e.feasible),
         "agrees": bool(e.agrees),
-        "figures": to_json({str(k): _plain(float(v)) for k, v in e.figures.items()}),
-        "detail": to_json({str(k): _plain(v) for k, v in e.detail.items()}),
+        "figures": to_json({str(k): plain(float(v)) for k, v in e.figures.items()}),
+        "detail": to_json({str(k): plain(v) for k, v in e.detail.items()}),
         "artefacts": to_json({str(k): str(v) for k, v in e.artefacts.items()}),
         "seconds": _seconds(e.seconds),
         "cached": bool(e.cached),
@@ -240,8 +241,8 @@ def from_json(text: object) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def _plain(value: float | str) -> object:
-    """Return what strict JSON can hold; ``{"float": "nan"}`` where it has no number."""
+def plain(value: float | str) -> object:
+    """Return what strict JSON can hold: ``{"float": "nan"}`` where it has no number."""
     if isinstance(value, (str, bool, int)):
         return value
     number = float(value)

@@ -139,7 +139,9 @@ class Store:
         study = self.open(name)
         if study.spec.to_json() != row["spec"]:
             differences = "; ".join(study.spec.differences(spec)[:3])
-            raise InputError(f"{study.where} has another specification: {differences}")
+            raise InputError(
+                f"{study.where} has another specification: {differences}; take another name"
+            )
         return study
 
     def open(self, name: str | None = None) -> Study:

@@ -131,6 +131,14 @@ class Study:
         with self._changing() as connection:
             connection.execute(self._held(owner).values(lease=0.0))
 
+    def owners(self) -> list[str]:
+        """Return who holds units under a live lease."""
+        c = UNITS.c
+        with self._database.read() as connection:
+            now = self._database.now(connection)
+            query = sa.select(c.owner).where(c.study == self._id, c.done.is_(False), c.lease > now)
+            return sorted(connection.execute(query.distinct()).scalars())
+
     def _held(self, owner: str) -> sa.Update:
         c = UNITS.c
         return sa.update(UNITS).where(c.study == self._id, c.owner == owner, c.done.is_(False))
@@ -161,25 +169,25 @@ class Study:
         """
         if number != result.number or any((e.rung, e.unit) != (rung, number) for e in evaluations):
             raise ValueError(f"unit {number} of {rung} does not match its result")
-        return self.commit_all(rung, [(result, owner, evaluations)]) == 1
+        return bool(self.commit_all(rung, [(result, owner, evaluations)]))
 
     def commit_all(
         self, rung: str, finished: Iterable[tuple[UnitResult, str, Sequence[Evaluation]]]
-    ) -> int:
+    ) -> list[int]:
         """Store several units, each with owner and evaluations, in one transaction.
 
         Returns
         -------
-        int
-            How many were stored: those that were done already are left as they are.
+        list of int
+            Numbers of those that were stored; what was done already is left as it is.
         """
-        stored = 0
+        stored: list[int] = []
         with self._changing() as connection:
             for result, owner, evaluations in finished:
                 row = {**unit_to_row(result), "study": self._id, "rung": rung, "owner": owner}
                 if connection.execute(self._put_unit(connection, row), row).rowcount == 0:
                     continue
-                stored += 1
+                stored.append(result.number)
                 rows = [
                     {"study": self._id, **evaluation_to_row(e, place)}
                     for place, e in enumerate(evaluations)
