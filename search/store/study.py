@@ -139,13 +139,6 @@ class Study:
             query = sa.select(c.owner).where(c.study == self._id, c.done.is_(False), c.lease > now)
             return sorted(connection.execute(query.distinct()).scalars())
 
-    def owners(self) -> list[str]:
-        """Return the owners of claims that are not finished, whether their lease lives or not."""
-        c = UNITS.c
-        query = sa.select(c.owner).where(c.study == self._id, c.done.is_(False), c.lease > 0)
-        with self._database.read() as connection:
-            return sorted(set(connection.execute(query).scalars()))
-
     def _held(self, owner: str) -> sa.Update:
         c = UNITS.c
         return sa.update(UNITS).where(c.study == self._id, c.owner == owner, c.done.is_(False))
