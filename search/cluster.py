@@ -5,13 +5,17 @@ business of whoever submits. Nothing here changes a result: a task is a function
 and one whose worker dies runs again on another.
 """
 
+import os
 import re
+import shutil
+import tempfile
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -30,6 +34,7 @@ MAX_WORKERS = 1024
 _TRIES = 3  # workers that one task may take down with it
 _CONNECT_S = 10
 _FIRST_WORKER_S = 30
+_CLOSE_S = 5
 _POLL_S = 0.02
 _ADDRESS = re.compile(r"(tcp|tls)://([^\s/:\[\]]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 
@@ -107,6 +112,8 @@ def open_executor(scheduler: str | None, workers: int) -> Executor:
         return _connect(scheduler)
     if not 0 <= workers <= MAX_WORKERS:
         raise InputError(f"workers = {workers} is not allowed: 0 to {MAX_WORKERS}")
+    if workers and not hasattr(os, "killpg"):
+        raise InputError(f"workers = {workers} is not allowed: 0, or a scheduler, on this system")
     return _local(workers) if workers else _Serial()
 
 
@@ -168,36 +175,35 @@ def _local(workers: int) -> "_Cluster":
     """Start a scheduler in this process, and workers."""
     from distributed import Client, LocalCluster
 
-    speak = quiet()
-    # The workers are processes of ours rather than the cluster's own, see `LocalWorkers`.
-    cluster = LocalCluster(
-        n_workers=0,
-        threads_per_worker=1,
-        processes=True,
-        silence_logs=False,
-        scheduler_kwargs={
-            "allowed_failures": _TRIES - 1,
-            "dashboard": False,
-            "dashboard_address": "127.0.0.1:0",
-        },
-    )
-    started = None
-    try:
-        started = LocalWorkers(cluster.scheduler_address, workers)
+    with ExitStack() as begun:
+        begun.callback(quiet())
+        folder = Path(tempfile.mkdtemp(prefix="headrace-workers-"))
+        begun.callback(shutil.rmtree, folder, ignore_errors=True)
+        # The workers are processes of ours rather than the cluster's own, see `LocalWorkers`.
+        cluster = LocalCluster(
+            n_workers=0,
+            threads_per_worker=1,
+            processes=True,
+            silence_logs=False,
+            scheduler_kwargs={
+                "allowed_failures": _TRIES - 1,
+                "local_directory": str(folder),
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+            },
+        )
+        begun.callback(_close, cluster)
         client = Client(cluster, set_as_default=False)
-    except BaseException:
-        if started is not None:
-            started.stop()
-        cluster.close()
-        speak()
-        raise
+        begun.callback(_close, client)
+        started = LocalWorkers(cluster.scheduler_address, workers, folder)
+        begun.callback(started.stop)
+        return _Cluster(client, begun.pop_all(), started)
 
-    def stop() -> None:
-        with suppress(Exception):
-            cluster.close(timeout=5)
-        speak()
 
-    return _Cluster(client, stop, started)
+def _close(part: Any) -> None:
+    """Close a client or cluster; in what state it is then does not matter any more."""
+    with suppress(Exception):
+        part.close(timeout=_CLOSE_S)
 
 
 def _connect(address: str) -> "_Cluster":
@@ -207,21 +213,17 @@ def _connect(address: str) -> "_Cluster":
         raise InputError(f"scheduler {address!r} is not allowed: tcp://host:port needed")
     from distributed import Client
 
-    speak = quiet()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            client = Client(address, timeout=_CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        speak()
-        raise InputError(f"scheduler {address} cannot be reached: no Dask there") from error
-    try:
+    with ExitStack() as begun:
+        begun.callback(quiet())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"scheduler {address} cannot be reached: no Dask there") from error
+        begun.callback(_close, client)
         _check_workers(client, address)
-    except BaseException:
-        client.close()
-        speak()
-        raise
-    return _Cluster(client, speak)
+        return _Cluster(client, begun.pop_all())
 
 
 def _check_workers(client: Any, address: str) -> None:
@@ -259,17 +261,17 @@ class _Cluster:
     Parameters
     ----------
     client : distributed.Client
-    stop : callable
-        Ends what `open_executor` has begun, after the client.
+    begun : contextlib.ExitStack
+        Ends what `open_executor` has begun.
     local : LocalWorkers, optional
         Those that are ours to keep alive.
     """
 
-    def __init__(self, client: Any, stop: Callable[[], None], local: LocalWorkers | None = None):
+    def __init__(self, client: Any, begun: ExitStack, local: LocalWorkers | None = None):
         from distributed import as_completed
 
         self._client = client
-        self._stop = stop
+        self._begun = begun
         self._local = local
         self._prefix = f"headrace-{uuid4().hex[:8]}"
         self._count = 0
@@ -303,21 +305,9 @@ class _Cluster:
             while wait and (self._running or self._waiting):
                 self.done(1)
         finally:
-            self._end()
-
-    def _end(self) -> None:
-        try:
-            if self._local is None:
-                with suppress(Exception):
+            with self._begun, suppress(Exception):
+                if self._local is None:
                     self._client.cancel([future for _, future in self._running.values()])
-        finally:
-            try:
-                if self._local is not None:
-                    self._local.stop()
-            finally:
-                with suppress(Exception):
-                    self._client.close(timeout=5)
-                self._stop()
 
     def _threads(self) -> int:
         """Threads of all workers that are connected now."""

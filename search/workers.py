@@ -12,14 +12,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LocalWorkers", "quiet"]
+__all__ = ["LocalWorkers", "quiet", "serve"]
 
-_COMMAND = "from distributed.cli.dask_worker import main; main()"
+_COMMAND = "from headrace.search.workers import serve; serve({starter})"
 _OPTIONS = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
 _START_S = 60
 _PATIENCE = 4  # deaths per worker without any result before all are given up
@@ -42,17 +43,16 @@ class LocalWorkers:
         The scheduler's.
     count : int
         Workers, of one thread each.
-
-    Attributes
-    ----------
-    count : int
+    folder : Path
+        For their scratch files. Whoever made it removes it, and the workers do if that one is
+        killed.
     """
 
-    def __init__(self, address: str, count: int):
+    def __init__(self, address: str, count: int, folder: Path):
         self.count = count
         self._address = address
         self._deaths = 0
-        self._folder = Path(tempfile.mkdtemp(prefix="headrace-workers-"))
+        self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
             for number in range(count):
@@ -86,12 +86,11 @@ class LocalWorkers:
             self._processes[number] = self._start(number)
 
     def stop(self) -> None:
-        """Kill all workers with what they have started, and remove their files."""
+        """Kill all workers with what they have started."""
         for process in self._processes:
             _kill(process)
         for process in self._processes:
             process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
         # Scratch files are made in this folder, so that those of a killed worker go with it.
@@ -103,7 +102,14 @@ class LocalWorkers:
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
             "TMPDIR": str(scratch),
         }
-        command = [sys.executable, "-P", "-c", _COMMAND, self._address, *_OPTIONS]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            _COMMAND.format(starter=os.getpid()),
+            self._address,
+            *_OPTIONS,
+        ]
         command += ["--local-directory", str(scratch), "--death-timeout", str(_START_S)]
         with self._log(number).open("wb") as log:
             return subprocess.Popen(
@@ -116,12 +122,34 @@ class LocalWorkers:
             )
 
     def _log(self, number: int) -> Path:
-        return self._folder / f"{number}.log"
+        return self._folder / f"{number}" / "worker.log"
 
     def _last(self, number: int) -> str:
         """Return the last line that a worker wrote."""
         lines = self._log(number).read_text("utf-8", errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+
+
+def serve(starter: int) -> None:
+    """Be a worker: Dask's command, in a process that ends with the one that started it.
+
+    Parameters
+    ----------
+    starter : int
+        Process that may be killed at any time, which this one then notices within a second.
+    """
+    from distributed.cli.dask_worker import main
+
+    threading.Thread(target=_follow, args=(starter,), daemon=True).start()
+    main()
+
+
+def _follow(starter: int) -> None:
+    """End this session, with all that a task has started, once `starter` is gone."""
+    while os.getppid() == starter:
+        time.sleep(1)
+    shutil.rmtree(Path(os.environ["TMPDIR"]).parent, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
 
 
 def quiet() -> Callable[[], None]:
