@@ -71,8 +71,8 @@ def main() -> None:
         lambda: [simulate(point, device, network, workload) for point in points], 3
     )
     found = explore(
-        design, device, network, workload, objective="min ttft_s", strategy="random",
-        samples=500_000, refine=False,
+        design, device, network, workload, objective="min ttft_s",
+        samples=500_000, strategy="random",
     )  # fmt: skip
     figures = {
         "points_in_space": space.size,

@@ -71,9 +71,8 @@ def rates() -> dict[str, float]:
             network,
             workload,
             objective="min ttft_s s.t. decode_tok_per_s >= 25",
-            strategy="random",
             samples=samples,
-            refine=False,
+            strategy="random",
         )
         return found.evaluations_per_s
 

@@ -44,6 +44,8 @@ class Problem:
     Parameters
     ----------
     spec : Spec
+    design, device, network : Design, Device, Network, optional
+        What the specification names, where it is at hand already.
 
     Raises
     ------
@@ -52,11 +54,17 @@ class Problem:
         specification was made.
     """
 
-    def __init__(self, spec: Spec):
+    def __init__(
+        self,
+        spec: Spec,
+        design: Design | None = None,
+        device: Device | None = None,
+        network: Network | None = None,
+    ):
         self.spec = spec
-        self.design: Design = load_design(spec.design)
-        self.device: Device = load_device(spec.device)
-        self.network: Network = load_network(spec.network)
+        self.design = design or load_design(spec.design)
+        self.device = device or load_device(spec.device)
+        self.network = network or load_network(spec.network)
         if (found := network_hash(self.network)) != spec.network_hash:
             raise InputError(
                 f"network {spec.network} has changed since the study began: "

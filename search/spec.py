@@ -12,20 +12,19 @@ from headrace.sim.workload import Workload
 
 __all__ = ["BUDGETS", "DEFAULT_OBJECTIVE", "DEFAULT_SAMPLES", "FIDELITIES", "STRATEGIES", "Spec"]
 
-STRATEGIES = ("auto", "exhaustive", "random", "two-stage", "nsga2", "tpe")
+STRATEGIES = ("exhaustive", "random", "climb", "two-stage", "nsga2", "tpe")
 FIDELITIES = ("analytic", "cycle", "rtl")
 BUDGETS: Mapping[str, int] = {"cycle": 64, "rtl": 4}
 """Points that a rung above the first evaluates when nothing else is said."""
 DEFAULT_OBJECTIVE = "max decode_tok_per_s, min ttft_s, min lut, min uram, min power_w"
 DEFAULT_SAMPLES: Mapping[str, int] = {
-    "auto": 2_000_000,
-    "exhaustive": 2_000_000,
     "random": 2_000_000,
+    "climb": 2_000_000,
     "two-stage": 20_000,
     "nsga2": 5_000,
     "tpe": 500,
 }
-"""Points that a strategy evaluates by default; ``exhaustive`` evaluates all there are."""
+"""Points that a strategy evaluates by default; ``exhaustive`` takes all there are."""
 
 _MOST_TEXT = 1 << 20
 
@@ -46,9 +45,9 @@ class Spec:
     fixed : mapping of str to tuple of Value
         Axes with other values than their choices.
     strategy : str
-        One of `STRATEGIES`, ``auto`` already decided.
+        One of `STRATEGIES`.
     samples : int
-        Evaluations that the strategy may spend on the first rung.
+        Evaluations that the strategy may spend on the first rung; ``exhaustive``: the space.
     seed : int
         0 to 2^63 - 1.
     fidelities : tuple of str

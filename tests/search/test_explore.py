@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ from numpy.typing import NDArray
 
 from headrace.arch.axis import Axis, Constraint
 from headrace.arch.design import Design
+from headrace.arch.device import load_device
 from headrace.errors import InputError
+from headrace.models.network import load_network
 from headrace.search import explain as explain_module
 from headrace.search.evaluator import Batch, Budget
 from headrace.search.explain import explain
-from headrace.search.explore import Exploration, explore
+from headrace.search.explore import explore
+from headrace.search.outcome import Exploration
 from headrace.search.space import Space
 from headrace.sim.workload import Workload
 
@@ -27,7 +31,7 @@ class Toy:
     resources = ("lut", "ff")
     budgets = (Budget("lut", "LUT", "look-up tables"), Budget("reach", "steps", "reach of z"))
 
-    def evaluate(self, rows: NDArray[Any], *, every: bool = True) -> Batch:
+    def evaluate(self, rows: NDArray[Any], *, only: Sequence[str] | None = None) -> Batch:
         CALLS.append(len(rows))
         x, y, z = (rows[:, i].astype(float) for i in range(3))
         lut = 10 * x + y * y
@@ -74,8 +78,7 @@ TOY = ToyDesign(
 
 
 def run(**options: Any) -> Exploration:
-    none: Any = None
-    return explore(TOY, none, none, Workload(), **options)
+    return explore(TOY, load_device("kv260"), load_network("tiny-bitnet"), Workload(), **options)
 
 
 def everything() -> list[tuple[tuple[int, int, int], float, float]]:
@@ -130,18 +133,28 @@ def test_front_equals_brute_force() -> None:
 def test_random_search_of_everything_finds_the_same() -> None:
     whole = run(objective="min time_s, min lut")
     drawn = run(objective="min time_s, min lut", strategy="random", samples=99, seed=3)
-    assert drawn.pareto == whole.pareto
-    assert drawn.feasible >= whole.feasible
+    assert list(drawn.pareto) == list(whole.pareto)
+    assert drawn.feasible == whole.feasible
 
 
-def test_refinement_climbs_to_the_optimum() -> None:
+def test_a_front_is_a_sequence() -> None:
+    front = run(objective="min time_s, min lut").pareto
+    whole = list(front)
+    assert [front[i] for i in range(len(front))] == whole
+    assert front[-1] == whole[-1]
+    assert list(front[1:4]) == whole[1:4]
+    with pytest.raises(IndexError):
+        front[len(front)]
+
+
+def test_climbing_to_the_optimum() -> None:
     best = run(objective="min lut").best
-    climbed = run(objective="min lut", strategy="random", samples=5, seed=1)
+    climbed = run(objective="min lut", strategy="climb", samples=5, seed=1)
     assert climbed.best == best
-    plain = run(objective="min lut", strategy="random", samples=5, seed=1, refine=False)
+    plain = run(objective="min lut", strategy="random", samples=5, seed=1)
     assert plain.evaluated == 5
     assert plain.best != best
-    again = run(objective="min lut", strategy="random", samples=5, seed=1, refine=False)
+    again = run(objective="min lut", strategy="random", samples=5, seed=1)
     assert (again.best, again.feasible) == (plain.best, plain.feasible)
 
 
@@ -156,7 +169,7 @@ def test_nothing_feasible() -> None:
 def test_progress_and_interruption() -> None:
     seen = []
     run(objective="min time_s", progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(99, 99)]
+    assert seen == [(0, 99), (99, 99)]
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt

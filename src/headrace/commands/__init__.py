@@ -12,10 +12,12 @@ from headrace.commands.devices import devices
 from headrace.commands.emit import emit
 from headrace.commands.explore import explore
 from headrace.commands.models import models
+from headrace.commands.report import report
 from headrace.commands.reproduce import reproduce
 from headrace.commands.roofline import roofline
 from headrace.commands.run import run
 from headrace.commands.simulate import simulate
+from headrace.commands.study import STUDY_COMMANDS
 from headrace.commands.verify import verify
 from headrace.errors import InputError
 
@@ -28,6 +30,7 @@ _COMMANDS = (
     run,
     simulate,
     explore,
+    report,
     emit,
     verify,
     reproduce,
@@ -48,6 +51,10 @@ def application() -> typer.Typer:
     app.callback(invoke_without_command=True)(_face)
     for command in _COMMANDS:
         app.command()(command)
+    study = typer.Typer(rich_markup_mode=None, help="List, show, resume, merge, export, compare.")
+    for part in STUDY_COMMANDS:
+        study.command()(part)
+    app.add_typer(study, name="study")
     return app
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headrace.arch.design import Design
-    from headrace.search.explore import Exploration
+    from headrace.search.outcome import Exploration
     from headrace.verification.check import Check
 
 __all__ = ["demo"]
@@ -91,7 +91,8 @@ def demo(
 
 
 def _search(design: "Design", goal: str, constraints: Sequence[str], seed: int) -> "Exploration":
-    from headrace.search.explore import DEFAULT_OBJECTIVE, explore
+    from headrace.search.explore import explore
+    from headrace.search.spec import DEFAULT_OBJECTIVE
     from headrace.sim.workload import Workload
 
     device, network = o.device_and_network(design, "", "")

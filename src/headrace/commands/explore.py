@@ -1,22 +1,26 @@
 """``headrace explore``: search the space of a design."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headrace.commands import options as o
+from headrace.errors import InputError
 from headrace.output import Report, table
-from headrace.progress import progress
+from headrace.progress import announce, stages
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from headrace.search.explore import Candidate, Exploration
+    from headrace.search.outcome import Candidate, Exploration, Rung
 
-__all__ = ["difference_table", "explore", "front_table"]
+__all__ = ["difference_table", "explore", "front_table", "kept", "outcome_payload", "show_outcome"]
 
 _SHOWN = 20
+_MEMORY = "sqlite://"
 
 
 def explore(
@@ -38,15 +42,42 @@ def explore(
         ),
     ] = None,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="auto, exhaustive or random.")
+        str,
+        typer.Option(
+            "--strategy", help="auto, exhaustive, random, climb, two-stage, nsga2 or tpe."
+        ),
     ] = "auto",
     samples: Annotated[
-        int | None, typer.Option("--samples", help="Points that random evaluates.")
+        int | None, typer.Option("--samples", help="Points that the strategy evaluates.")
     ] = None,
     fix: Annotated[
         list[str] | None,
         typer.Option("--fix", metavar="AXIS=VALUE[,VALUE]", help="Search only these; repeatable."),
     ] = None,
+    fidelity: Annotated[
+        str,
+        typer.Option(
+            "--fidelity", help="Rungs of the ladder, such as analytic,cycle,rtl.", metavar="RUNGS"
+        ),
+    ] = "analytic",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", metavar="RUNG=N", help="Points that climb to a rung; repeatable."),
+    ] = None,
+    study: Annotated[
+        str,
+        typer.Option(
+            "--study",
+            metavar="STUDY",
+            help="Keep everything in this database (a file or an URL); the same command goes on "
+            "where it was stopped.",
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Of the study in the database; the design's if left out.")
+    ] = "",
+    workers: o.WorkersOption = None,
+    scheduler: o.SchedulerOption = None,
     prompt_tokens: o.PromptOption = 128,
     context_tokens: o.ContextOption = 64,
     output_tokens: o.OutputTokensOption = 1,
@@ -62,42 +93,92 @@ def explore(
     chosen = load_design(design)
     target, net = o.device_and_network(chosen, device, network)
 
-    from headrace.search.explore import DEFAULT_OBJECTIVE
-    from headrace.search.explore import explore as search
+    from headrace.search.explore import conduct, specify
+    from headrace.search.problem import Problem
     from headrace.search.space import parse_choices
+    from headrace.search.spec import DEFAULT_OBJECTIVE
+    from headrace.search.store import open_store
     from headrace.sim.workload import Workload
 
-    workload = Workload(
-        prompt_tokens=prompt_tokens, context_tokens=context_tokens, output_tokens=output_tokens
+    spec = specify(
+        chosen,
+        target,
+        net,
+        Workload(
+            prompt_tokens=prompt_tokens, context_tokens=context_tokens, output_tokens=output_tokens
+        ),
+        network_name=str(Path(network).resolve()) if network and net.name != network else network,
+        objective=objective or DEFAULT_OBJECTIVE,
+        constraints=constraint or (),
+        strategy=strategy,
+        samples=samples,
+        seed=seed,
+        fixed=parse_choices(chosen, fix or ()),
+        fidelities=[rung.strip() for rung in fidelity.split(",")],
+        budgets=_budgets(budget or ()),
     )
-    with progress("exploring") as tick:
-        found = search(
-            chosen,
-            target,
-            net,
-            workload,
-            objective=objective or DEFAULT_OBJECTIVE,
-            constraints=constraint or (),
-            strategy=strategy,
-            samples=samples,
-            seed=seed,
-            fixed=parse_choices(chosen, fix or ()),
-            progress=tick,
-        )
-    if output is not None and found.best is not None:
-        found.best.point.save(output)
+    with open_store(study or _MEMORY, create=True) as store:
+        opened = store.create(name or chosen.name, spec)
+        with stages() as tick, kept(study):
+            found = conduct(
+                opened,
+                Problem(spec, chosen, target, net),
+                workers=workers,
+                scheduler=scheduler,
+                progress=tick,
+            )
+    if output is not None and found.choice is not None:
+        found.choice.point.save(output)
     title = f"{chosen.name} running {net.name} on {target.name}"
     return Report(
         command="explore",
-        payload={**_payload(found), "file": None if output is None else str(output)},
-        show=lambda console: _show(console, title, found, output),
+        payload={
+            **outcome_payload(found),
+            "study": study or None,
+            "file": None if output is None else str(output),
+        },
+        show=lambda console: show_outcome(console, title, found, output),
         as_json=json,
         seed=seed,
         exit_code=0 if found.best is not None else 1,
     )
 
 
-def _payload(found: "Exploration") -> dict[str, Any]:
+def _budgets(settings: "list[str] | tuple[str, ...]") -> dict[str, int]:
+    """Parse ``rung=n``."""
+    budgets: dict[str, int] = {}
+    for setting in settings:
+        rung, equals, text = setting.partition("=")
+        if not equals or not text.strip().isdecimal() or len(text) > 9:
+            raise InputError(f"--budget {setting!r} is not allowed: RUNG=N needed, as in cycle=100")
+        if rung.strip() in budgets:
+            raise InputError(f"--budget names {rung.strip()!r} twice")
+        budgets[rung.strip()] = int(text)
+    return budgets
+
+
+@contextmanager
+def kept(study: str) -> Iterator[None]:
+    """Say where the work is when Ctrl-C ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if study:
+            announce(
+                f"what is done is kept in {_without_password(study)}; the same command goes on"
+            )
+        raise
+
+
+def _without_password(study: str) -> str:
+    """Return a database's address as it may be printed."""
+    scheme, split, rest = study.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{split}{user.partition(':')[0]}{at}{place}" if split else study
+
+
+def outcome_payload(found: "Exploration") -> dict[str, Any]:
+    """Return an outcome as keys of the JSON contract."""
     return {
         "objective": found.goal.text,
         "strategy": found.strategy,
@@ -107,8 +188,20 @@ def _payload(found: "Exploration") -> dict[str, Any]:
         "evaluations_per_s": found.evaluations_per_s,
         "broken": found.broken,
         "pareto": [_candidate(c) for c in found.pareto],
-        "best": None if found.best is None else _candidate(found.best),
-        "study": None,
+        "best": None if found.choice is None else _candidate(found.choice),
+        "rungs": [_rung(rung) for rung in found.rungs],
+    }
+
+
+def _rung(rung: "Rung") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "fidelity": rung.fidelity,
+        "seconds": rung.seconds,
+        "evaluations": [asdict(e) for e in rung.evaluations],
+        "changes": [asdict(c) for c in rung.changes],
+        "best": None if rung.best is None else rung.best.hash,
     }
 
 
@@ -134,34 +227,64 @@ def front_table(found: "Exploration", limit: int = _SHOWN) -> Any:
         found.goal.names() | {"ttft_s", "decode_tok_per_s", "power_w", "lut", "uram"},
         key=lambda n: (n in {"lut", "ff", "dsp", "bram36", "uram"}, n),
     )
-    step = max(1, -(-len(found.pareto) // limit))
-    shown = [c for i, c in enumerate(found.pareto) if i % step == 0 or c == found.best]
+    best = None if found.best is None else found.best.hash
+    shown = list(found.pareto[:: max(1, -(-len(found.pareto) // limit))])
+    if found.best is not None and best not in {c.hash for c in shown}:
+        shown.append(found.best)
     rows = [
-        ["*" if c == found.best else "", c.hash[:10]]
+        ["*" if c.hash == best else "", c.hash[:10]]
         + [{**c.metrics, **c.resources}.get(name) for name in names]
         for c in shown
     ]
-    title = f"Pareto front: {len(found.pareto)} points, {len(shown)} shown, * is the best"
+    title = f"Pareto front: {len(found.pareto):,} points, {len(shown)} shown, * is the best"
     return table(title, ["", "point", *names], rows)
 
 
-def _show(console: "Console", title: str, found: "Exploration", output: Path | None) -> None:
+def show_outcome(
+    console: "Console", title: str, found: "Exploration", output: Path | None = None
+) -> None:
+    """Print an outcome for people."""
     console.print(title, markup=False)
+    rate = f", {found.evaluations_per_s / 1e6:.3g} million per second" if found.worked else ""
     console.print(
         f"{found.evaluated:,} of {found.space_size:,} points evaluated ({found.strategy}), "
-        f"{found.feasible:,} feasible, {found.evaluations_per_s / 1e6:.3g} million per second"
+        f"{found.feasible:,} feasible{rate}"
     )
-    if found.best is None:
+    if found.choice is None:
         reasons = [[name, count] for name, count in found.broken.items() if count]
         console.print(table("nothing is feasible; budgets exceeded", ["budget", "points"], reasons))
         return
     if len(found.pareto) > 1:
         console.print(front_table(found))
-    figures = [*found.best.metrics.items(), *found.best.resources.items()]
+    for rung in found.rungs:
+        _show_rung(console, rung)
+    best = found.choice
+    figures = [*best.metrics.items(), *best.resources.items()]
     console.print(table(f"best: {found.goal.text}", ["figure", "value"], figures))
-    console.print(difference_table(found.best))
+    console.print(difference_table(best))
     if output is not None:
         console.print(f"wrote {output}", markup=False)
+
+
+def _show_rung(console: "Console", rung: "Rung") -> None:
+    agreeing = sum(e.agrees for e in rung.evaluations)
+    cached = sum(e.cached for e in rung.evaluations)
+    feasible = sum(e.feasible for e in rung.evaluations)
+    console.print(
+        f"\n{rung.fidelity}: {len(rung.evaluations)} points, {agreeing} on which all witnesses "
+        f"agree, {feasible} feasible, {cached} from the cache, {rung.seconds:.3g} s of work"
+    )
+    for e in rung.evaluations:
+        if not e.agrees:
+            console.print(f"  {e.hash[:10]} {e.detail}", markup=False)
+    rows = [
+        [c.objective, c.points, c.tau, f"{c.largest:+.2%}", c.moved[:10], c.same_best]
+        for c in rung.changes
+    ]
+    if rows:
+        heads = ["objective", "points", "rank correlation", "largest change", "point", "same best"]
+        lower = rung.changes[0].lower
+        console.print(table(f"from {lower} to {rung.fidelity}", heads, rows))
 
 
 def difference_table(candidate: "Candidate") -> Any:

@@ -24,8 +24,12 @@ __all__ = [
     "OutputTokensOption",
     "PointOption",
     "PromptOption",
+    "SchedulerOption",
     "SeedOption",
     "SetOption",
+    "StudyArgument",
+    "StudyNameOption",
+    "WorkersOption",
     "design_and_point",
     "device_and_network",
     "parse_overrides",
@@ -64,6 +68,27 @@ OutputTokensOption = Annotated[
 ]
 BatchOption = Annotated[int, typer.Option("--batch", help="Requests side by side.")]
 FramesOption = Annotated[int, typer.Option("--frames", help="Video frames, where they apply.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        max=1024,
+        help="Local processes for the rungs above the first; one per core when left out, 0: none.",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", metavar="ADDRESS", help="Dask scheduler to use instead: tcp://host:port."
+    ),
+]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Database of the study: a file or an URL.")
+]
+StudyNameOption = Annotated[
+    str, typer.Option("--name", help="Which study, if the database holds several.")
+]
 
 
 def parse_overrides(design: "Design", assignments: list[str] | None) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""``headrace report``: a study as one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.commands import options as o
+from headrace.output import Report
+
+__all__ = ["report"]
+
+
+def report(
+    study: o.StudyArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path(
+        "report.html"
+    ),
+    name: o.StudyNameOption = "",
+    points: Annotated[
+        int, typer.Option("--points", help="Points to show at most, up to 100000.")
+    ] = 20_000,
+    json: o.JsonOption = False,
+) -> Report:
+    """Write a study as one interactive HTML file that needs no network."""
+    from headrace.search.problem import Problem
+    from headrace.search.report.page import write_report
+    from headrace.search.report.study import study_report
+    from headrace.search.store import open_store
+
+    with open_store(study) as store:
+        opened = store.open(name or None)
+        data = study_report(opened, Problem(opened.spec), points)
+    write_report(data, output)
+    size = output.stat().st_size
+    shown = len(data.feasible)
+    return Report(
+        command="report",
+        payload={"study": study, "points": shown, "bytes": size, "file": str(output)},
+        show=lambda console: console.print(
+            f"wrote {shown:,} points to {output}, {size / 1e6:.1f} MB", markup=False
+        ),
+        as_json=json,
+    )
