@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import InputError
-from headrace.search import cluster, workers
+from headrace.search import tasks as tasks_module
+from headrace.search import workers
 from headrace.search.cluster import MAX_WORKERS, open_executor
 
 TASKS = """
@@ -58,9 +59,9 @@ def tasks(tmp_path, monkeypatch):
     del sys.modules["cluster_tasks"]
 
 
-def collect(executor, count, seconds=60):
-    """Return the results of `count` tasks by key."""
-    found, deadline = {}, time.monotonic() + seconds
+def collect(executor, count, found=None, seconds=90):
+    """Return the results of `count` tasks by key, those that were `found` before included."""
+    found, deadline = found or {}, time.monotonic() + seconds
     while len(found) < count:
         for key, result in executor.done(1):
             assert key not in found
@@ -122,10 +123,10 @@ def test_killed_worker_costs_one_more_start(tasks, tmp_path):
     with closing(open_executor(None, 3)) as executor:
         for x in range(9):
             executor.submit(x, tasks.slow, x, tmp_path, 0.6)
-        executor.done(0)
-        wait_for(lambda: executor.done(0) == [] and len(begun(tmp_path)) >= 3)
-        os.kill(begun(tmp_path)[1], signal.SIGKILL)
-        assert collect(executor, 9) == {x: x * x for x in range(9)}
+        found = {}
+        wait_for(lambda: found.update(executor.done(0)) or len(begun(tmp_path)) >= 3)
+        os.kill(begun(tmp_path)[-1], signal.SIGKILL)
+        assert collect(executor, 9, found) == {x: x * x for x in range(9)}
     pids = begun(tmp_path)
     assert len(pids) == 9 + 1
     assert not any(alive(pid) for pid in pids)
@@ -261,7 +262,7 @@ def test_scheduler_that_goes_away(tasks, tmp_path, monkeypatch):
 
 
 def test_cluster_without_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "_FIRST_WORKER_S", 0.2)
+    monkeypatch.setattr(tasks_module, "_FIRST_WORKER_S", 0.2)
     with (
         foreign_cluster(tmp_path, 0) as (address, _),
         pytest.raises(InputError, match="has no workers: none came within 0.2 s"),
@@ -291,7 +292,7 @@ def test_address_that_is_none(address):
 
 
 def test_scheduler_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr(cluster, "_CONNECT_S", 0.5)
+    monkeypatch.setattr(tasks_module, "_CONNECT_S", 0.5)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
