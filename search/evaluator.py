@@ -4,7 +4,7 @@ A design's ``search`` face is a `SearchFace`. It binds a device, a network and a
 returns an `Evaluator`, which turns rows of codes (`headrace.search.space`) into columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,10 +59,11 @@ class Evaluator(Protocol):
     resources: tuple[str, ...]
     budgets: tuple[Budget, ...]
 
-    def evaluate(self, rows: NDArray[Any], *, every: bool = True) -> Batch:
+    def evaluate(self, rows: NDArray[Any], *, only: Sequence[str] | None = None) -> Batch:
         """Return the figures of the points in `rows`, shape (n, axes).
 
-        Unless `every` is asked for, the metrics of infeasible points may be left out (NaN).
+        Where `only` names the figures that are wanted, others may be missing, and so may (NaN)
+        be the metrics of infeasible points.
         """
         ...
 

@@ -72,7 +72,7 @@ class Front:
     def copy(self) -> "Front":
         """Return a front that goes its own way from here."""
         other = Front(self._tree.costs.shape[1])
-        other._tree = self._joined()  # noqa: SLF001  (trees are never changed)
+        other._tree = self._joined()
         return other
 
     def update(self, costs: Floats, ids: Ids) -> None:

@@ -256,7 +256,8 @@ def _decode(
         index = indices[i]
         first = 0
         if i > 0 and index == before + 1:
-            out[i] = out[i - 1]
+            for a in range(out.shape[1]):
+                out[i, a] = out[i - 1, a]
             first = len(radix) - 1
             digits[first] += 1
             while digits[first] == radix[first]:

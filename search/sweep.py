@@ -201,10 +201,12 @@ class _Sweep:
 
     def __init__(self, problem: Problem, held: Front | _Best):
         self.problem, self.held = problem, held
-        names = problem.goal.names() or problem.evaluator.metrics[:1]
-        self.names = sorted(names)
+        evaluator = problem.evaluator
+        self.names = sorted(problem.goal.names() or evaluator.metrics[:1])
+        self.ties = evaluator.resources if isinstance(held, _Best) else ()
+        self.only = tuple({**dict.fromkeys(self.names), **dict.fromkeys(self.ties)})
         self.evaluated = self.feasible = 0
-        self.broken = np.zeros(len(problem.evaluator.budgets), np.int64)
+        self.broken = np.zeros(len(evaluator.budgets), np.int64)
         self.rows = problem.space.rows(np.empty(0, np.int64))
 
     def take(self, indices: Ids, *, count: bool = True) -> None:
@@ -213,7 +215,7 @@ class _Sweep:
         if len(self.rows) < len(indices):
             self.rows = problem.space.rows(indices)
         rows = problem.space.rows(indices, self.rows)
-        batch = problem.evaluator.evaluate(rows, every=False)
+        batch = problem.evaluator.evaluate(rows, only=self.only)
         chosen = np.flatnonzero(batch.broken == 0)
         columns = {name: batch.columns[name][chosen] for name in self.names}
         for constraint in goal.constraints:
@@ -228,7 +230,7 @@ class _Sweep:
         if isinstance(self.held, _Best):
             near = costs[0] <= self.held.worst
             chosen = chosen[near]
-            ties = (batch.columns[name][chosen] for name in problem.evaluator.resources)
+            ties = (batch.columns[name][chosen] for name in self.ties)
             costs = [costs[0][near], *ties]
         if len(chosen):
             self.held.update(np.stack(costs, axis=1), indices[chosen])

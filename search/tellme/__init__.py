@@ -1,5 +1,6 @@
 """TeLLMe's face in the search: every figure of many points at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,23 +84,28 @@ class TellmeEvaluator:
         self._columns = np.empty(0)
         self._broken = np.empty(0, np.int64)
 
-    def evaluate(self, rows: NDArray[Any], *, every: bool = True) -> Batch:
+    def evaluate(self, rows: NDArray[Any], *, only: Sequence[str] | None = None) -> Batch:
         """Return the figures of the points in `rows`, shape (n, axes); see `Batch`.
 
-        Without `every` the metrics of infeasible points are NaN, which saves their time.
+        With `only` these figures alone, and metrics of feasible points alone (else NaN): that
+        saves much of the time.
         """
         n = len(rows)
-        figures = len(self.metrics) + len(self.resources)
+        figures = self.metrics + self.resources
+        names = figures if only is None else tuple(only)
         if n > len(self._broken):
-            self._columns = np.empty(figures * n)
             self._broken = np.empty(n, np.int64)
+        if n * len(names) > len(self._columns):
+            self._columns = np.empty(n * len(names))
         # Always contiguous: numba compiles once more for arrays that are not.
-        columns, broken = self._columns[: figures * n].reshape(figures, n), self._broken[:n]
-        none = np.empty((0, BUDGETS))
-        if not kernel.evaluate(rows, every, self._problem, *self._tables, columns, none, broken):
+        columns = self._columns[: n * len(names)].reshape(len(names), n)
+        broken = self._broken[:n]
+        wanted = np.array([figures.index(name) for name in names], np.int64)
+        filled = columns, np.empty((0, BUDGETS)), broken
+        if not kernel.evaluate(rows, only is None, wanted, self._problem, *self._tables, *filled):
             self._cover(rows)
-            kernel.evaluate(rows, every, self._problem, *self._tables, columns, none, broken)
-        return Batch(dict(zip(self.metrics + self.resources, columns, strict=True)), broken)
+            kernel.evaluate(rows, only is None, wanted, self._problem, *self._tables, *filled)
+        return Batch(dict(zip(names, columns, strict=True)), broken)
 
     def _cover(self, rows: NDArray[Any]) -> None:
         """Make sure that the tables hold all clocks and depths of `rows`."""
@@ -116,10 +122,9 @@ class TellmeEvaluator:
         """Return what one point needs of each budget, and what there is."""
         need = np.empty((1, BUDGETS))
         self._cover(row[None])
-        columns = np.empty((len(self.metrics) + len(self.resources), 1))
-        kernel.evaluate(
-            row[None], False, self._problem, *self._tables, columns, need, np.empty(1, np.int64)
-        )
+        filled = np.empty((0, 1)), need, np.empty(1, np.int64)
+        none = np.empty(0, np.int64)
+        kernel.evaluate(row[None], False, none, self._problem, *self._tables, *filled)
         available = self._tables.available.copy()
         available[6:] = (
             row[COLUMN["weight_words"]] // row[COLUMN["weight_slots"]],

@@ -9,7 +9,8 @@ from numba import njit, prange
 from headrace.arch.tellme.axes import AXES, index_bits
 from headrace.arch.tellme.engine import engine_sizes
 from headrace.search.compiled import compiled, stamp
-from headrace.search.tellme import schedule, sizes
+from headrace.search.tellme import count, schedule, sizes
+from headrace.search.tellme.count import count_engine, count_point
 from headrace.search.tellme.module_tables import PART_AXES, Parts
 from headrace.search.tellme.problem import BUDGETS, METRICS, RESOURCES, Problem
 from headrace.search.tellme.schedule import FIELDS, MATRICES, OUTPUT, cut, pass_cycles
@@ -59,6 +60,9 @@ _NOT_ENGINE = {
 }
 _ENGINE = np.array([column for name, column in COLUMN.items() if name not in _NOT_ENGINE])
 """Axes that decide the cuts of the matrices; what depends on them alone is kept from row to row."""
+_NEED_WORDS, _NEED_GROUPS, _UNFIT, _STEALS = range(4)
+"""What is kept of an engine: words and output groups that a slot has to hold, the budgets that
+this breaks, and whether writes of the next tile hold up lookups."""
 _MEMO = 64
 _ROWS_PER_BLOCK = 1024
 _KINDS = 64
@@ -148,116 +152,37 @@ def _watts(problem: Problem, need: Any, clock_mhz: float, busy: float, bytes_per
 
 
 @njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
-def _count(
+def _engine(
     rows: Any,
     r: int,
-    width: int,
-    per_group: int,
-    array: Any,
-    reader: Any,
-    unpacker: Any,
-    dsp: Any,
-    accumulators: Any,
-    buffers: Any,
-    depth_at: Any,
-    parts: Any,
-    part_at: Any,
-) -> tuple[float, float, float, float, float]:
-    """Return LUT, FF, DSP, block RAM and URAM of one point."""
-    g, t, q = rows[r, _GROUP_SIZE] - 1, rows[r, _TABLES] - 1, rows[r, _COPIES] - 1
-    m, b, n = rows[r, _METHOD], rows[r, _TABLE_BUFFERS] - 1, rows[r, _LANES] - 1
-    packing, more = rows[r, _PACKING], rows[r, _BANKS] - 1
-    beat = 8 if packing == _GROUP_PACKING else 2 * (rows[r, _PORTS] - 1) + width
-    w = per_group >> 1
-    depth = depth_at[0, rows[r, _MAX_OUTPUTS]]
-    bits = rows[r, _ACCUMULATOR]
-    bank = depth_at[1, rows[r, _WORDS]]
-    deep = min(w, 1)
-    lut = (
-        array[g, m, b, t, q, 0]
-        + accumulators[depth, q, bits, 0]
-        + unpacker[g, t, beat, w, more, 0]
-        + buffers[bank, packing, deep, g, t, 0, 0]
-        + more * buffers[bank, packing, deep, g, t, 1, 0]
-    )
-    ff = (
-        array[g, m, b, t, q, 1]
-        + accumulators[depth, q, bits, 1]
-        + reader[g, t, n]
-        + unpacker[g, t, beat, w, more, 1]
-        + buffers[bank, packing, deep, g, t, 0, 1]
-        + more * buffers[bank, packing, deep, g, t, 1, 1]
-    )
-    bram36 = (
-        accumulators[depth, q, bits, 2]
-        + buffers[bank, packing, deep, g, t, 0, 2]
-        + more * buffers[bank, packing, deep, g, t, 1, 2]
-    )
-    uram = (
-        buffers[bank, packing, deep, g, t, 0, 3] + more * buffers[bank, packing, deep, g, t, 1, 3]
-    )
-    dsps = dsp[packing, q]
-    place = part_at[0, 2 * (rows[r, _PORTS] - 1) + width]
-    for k in range(len(_PARTS) + 1):
-        if k > 0:
-            place = part_at[k, rows[r, _PARTS[k - 1]]]
-        lut += parts[place, 0]
-        ff += parts[place, 1]
-        dsps += parts[place, 2]
-        bram36 += parts[place, 3]
-        uram += parts[place, 4]
-    return lut, ff, dsps, bram36, uram
-
-
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
-def _point(
-    rows: Any,
-    r: int,
-    every: bool,
     problem: Problem,
     row_blocks: Any,
     output_groups: Any,
-    order: Any,
-    norms: Any,
     rates: Any,
-    available: Any,
     array: Any,
     reader: Any,
     unpacker: Any,
     dsp: Any,
-    accumulators: Any,
     buffers: Any,
     depth_at: Any,
     parts: Any,
     part_at: Any,
     cuts: Any,
-    before: Any,
-    need: Any,
-    out: Any,
-    same: bool,
     kept: Any,
+    counted: Any,
     memo: Any,
-) -> int:
-    """Evaluate one point: fill `out` (METRICS, then RESOURCES), return the broken budgets.
+) -> None:
+    """Fill what points with the same engine share.
 
-    `cuts` and `before` are room for a layer's matrices and what comes before each. `need` is
-    filled with what the point needs of each budget. `same` says that the point before had the
-    same engine, so that `cuts`, `kept` (words and output groups of a slot) and `memo` (cycles of
-    a pass by cycles of its attention) still hold.
+    `cuts` is how matrices are cut, `kept` is described at its indices, `counted` are the engine's
+    resources, and `memo`, the cycles of a pass by cycles of its attention, is emptied.
     """
     engine = engine_of(rows, r)
-    clock_mhz = rows[r, _CLOCK]
-    ports = min(rows[r, _PORTS], rates.shape[1])
     width = 0 if rows[r, _PORT_BITS] == _NARROW else 1
-    at = clock_mhz - problem.first_clock
-    bytes_per_cycle = rates[at, ports - 1, width, 0]
-    interval = rates[at, ports - 1, width, 1]
-    words, outputs = kept[0], kept[1]
+    ports = min(rows[r, _PORTS], rates.shape[1])
     region = len(row_blocks) - 1
-    if not same:
-        words, outputs = 0, 0
-        memo[:, :, 0] = -1
-    for s in range(region if same else 0, region):
+    words, outputs = 0, 0
+    for s in range(region):
         w, g = cut(
             engine,
             row_blocks[s, engine.block_inputs],
@@ -266,14 +191,16 @@ def _point(
             output_groups[region, engine.copies],
             rows[r, _LAYOUT] == _EXACT,
             problem.prompt,
-            bytes_per_cycle,
+            rates[rows[r, _CLOCK] - problem.first_clock, ports - 1, width, 0],
             problem.latency,
             cuts,
             s,
         )
         words, outputs = max(words, w), max(outputs, g)
-    kept[0], kept[1] = words, outputs
-    lut, ff, dsp, bram36, uram = _count(
+    kept[_NEED_WORDS], kept[_NEED_GROUPS] = words, outputs
+    kept[_UNFIT] = (words > engine.slot_words) << 6 | (outputs > engine.max_groups) << 7
+    kept[_STEALS] = engine.words_per_group >= 2
+    count_engine(
         rows,
         r,
         width,
@@ -282,29 +209,60 @@ def _point(
         reader,
         unpacker,
         dsp,
-        accumulators,
         buffers,
         depth_at,
         parts,
         part_at,
+        counted,
     )
-    need[0], need[1], need[2], need[3], need[4] = lut, ff, dsp, bram36, uram
+    memo[:, :, 0] = -1
+
+
+@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
+def _point(
+    rows: Any,
+    r: int,
+    every: bool,
+    problem: Problem,
+    order: Any,
+    norms: Any,
+    rates: Any,
+    available: Any,
+    accumulators: Any,
+    depth_at: Any,
+    parts: Any,
+    part_at: Any,
+    cuts: Any,
+    kept: Any,
+    counted: Any,
+    memo: Any,
+    before: Any,
+    need: Any,
+    out: Any,
+) -> int:
+    """Evaluate one point: fill `out` (METRICS, then RESOURCES), return the broken budgets.
+
+    `cuts`, `kept`, `counted` and `memo` are its engine's, `before` is room for what comes before
+    each matrix. `need` is filled with what the point needs of each budget.
+    """
+    count_point(rows, r, counted, accumulators, depth_at, parts, part_at, need)
     for i in range(len(RESOURCES)):
         out[len(METRICS) + i] = need[i]
-    need[5], need[6], need[7] = rows[r, _PORTS], words, outputs
+    need[5], need[6], need[7] = rows[r, _PORTS], kept[_NEED_WORDS], kept[_NEED_GROUPS]
     need[8], need[9] = problem.accumulator_bits, problem.context + 1
-    broken = 0
+    broken = kept[_UNFIT]
     for i in range(6):
         broken |= (need[i] > available[i]) << i
-    broken |= (words > engine.slot_words) << 6
-    broken |= (outputs > engine.max_groups) << 7
     broken |= (problem.accumulator_bits > rows[r, _ACCUMULATOR]) << 8
     broken |= (problem.context >= rows[r, _MAX_CONTEXT]) << 9
-    if broken & 0b11000000 or (broken and not every):
+    if kept[_UNFIT] or (broken and not every):
         for i in range(len(METRICS)):
             out[i] = np.nan
         return broken  # type: ignore[no-any-return]
-    _metrics(rows, r, problem, order, norms, engine, cuts, interval, before, need, out, memo)
+    width = 0 if rows[r, _PORT_BITS] == _NARROW else 1
+    ports = min(rows[r, _PORTS], rates.shape[1])
+    interval = rates[rows[r, _CLOCK] - problem.first_clock, ports - 1, width, 1]
+    _metrics(rows, r, problem, order, norms, interval, cuts, kept, memo, before, need, out)
     return broken  # type: ignore[no-any-return]
 
 
@@ -315,19 +273,19 @@ def _metrics(
     problem: Problem,
     order: Any,
     norms: Any,
-    engine: Any,
-    cuts: Any,
     interval: float,
+    cuts: Any,
+    kept: Any,
+    memo: Any,
     before: Any,
     need: Any,
     out: Any,
-    memo: Any,
 ) -> None:
     """Fill the metrics of a point whose matrices fit (`_metrics` of the simulator)."""
     clock_mhz = rows[r, _CLOCK]
     hertz = clock_mhz * 1e6
     prefill_attention, decode_attention, steps = _attention(rows, r, problem, interval)
-    steals = engine.words_per_group >= 2
+    slots, steals = rows[r, _SLOTS], kept[_STEALS] != 0
     prefill, prefill_busy, decode, decode_busy = 0, 0, 0, 0
     for stage in range(2):  # one call, since it is compiled into this place
         attention = decode_attention if stage else prefill_attention
@@ -338,7 +296,7 @@ def _metrics(
             before[OUTPUT] += attention
             tokens = 1 if stage else problem.prompt
             cycles, busy = pass_cycles(
-                cuts, order, before, problem.layers, tokens, stage, engine.slots, steals, attention
+                cuts, order, before, problem.layers, tokens, stage, slots, steals, attention
             )
             memo[stage, slot, 0] = attention
             memo[stage, slot, 1] = cycles
@@ -394,6 +352,7 @@ def _build(sources: int) -> Any:
     def evaluate_rows(
         rows: Any,
         every: bool,
+        wanted: Any,
         problem: Problem,
         row_blocks: Any,
         output_groups: Any,
@@ -414,9 +373,9 @@ def _build(sources: int) -> Any:
         need: Any,
         broken: Any,
     ) -> int:
-        """Evaluate all rows; fill columns (figures, n), need (n or 0, BUDGETS), broken (n,).
+        """Evaluate all rows; fill columns (wanted, n), need (n or 0, BUDGETS), broken (n,).
 
-        Metrics of points over a budget are NaN unless `every` is set.
+        `wanted` are figures as numbers. Metrics of points over a budget are NaN unless `every`.
 
         Returns 0 if the tables lack a value of the rows, which are then to be evaluated again.
         """
@@ -428,11 +387,12 @@ def _build(sources: int) -> Any:
             before = np.empty(MATRICES + 1, np.int64)
             # Filled point by point, copied column by column: columns are often a power of two
             # apart, so that writing one point to all of them would hit one cache set.
-            block = np.empty((figures, _ROWS_PER_BLOCK + 8))
+            block = np.empty((len(wanted), _ROWS_PER_BLOCK + 8))
             out = np.empty(figures)
             demand = np.empty(BUDGETS)
             turns = np.empty(_ROWS_PER_BLOCK, np.int64)
-            kept = np.empty(2, np.int64)
+            kept = np.empty(4, np.int64)
+            counted = np.empty(len(RESOURCES))
             memo = np.empty((2, _MEMO, 3), np.int64)
             first = task * _ROWS_PER_BLOCK
             last = min(n, first + _ROWS_PER_BLOCK)
@@ -449,39 +409,53 @@ def _build(sources: int) -> Any:
                         if rows[i, column] != rows[before_it, column]:
                             same = False
                             break
+                if not same:
+                    _engine(
+                        rows,
+                        i,
+                        problem,
+                        row_blocks,
+                        output_groups,
+                        rates,
+                        array,
+                        reader,
+                        unpacker,
+                        dsp,
+                        buffers,
+                        depth_at,
+                        parts,
+                        part_at,
+                        cuts,
+                        kept,
+                        counted,
+                        memo,
+                    )
                 broken[i] = _point(
                     rows,
                     i,
                     every,
                     problem,
-                    row_blocks,
-                    output_groups,
                     order,
                     norms,
                     rates,
                     available,
-                    array,
-                    reader,
-                    unpacker,
-                    dsp,
                     accumulators,
-                    buffers,
                     depth_at,
                     parts,
                     part_at,
                     cuts,
+                    kept,
+                    counted,
+                    memo,
                     before,
                     demand,
                     out,
-                    same,
-                    kept,
-                    memo,
                 )
-                for f in range(figures):
-                    block[f, i - first] = out[f]
+                for f in range(len(wanted)):
+                    block[f, i - first] = out[wanted[f]]
                 if len(need) == n:
                     need[i] = demand
-            for f in range(figures):
+            for f in range(len(wanted)):
                 for i in range(first, last):
                     columns[f, i] = block[f, i - first]
         return 0 if lacking else sources
@@ -494,6 +468,7 @@ evaluate = _build(
         formulas.norm_cycles,
         index_bits,
         engine_sizes,
+        count.count_point,
         schedule.cut,
         sizes.engine_of.py_func,
         Parts,
