@@ -18,7 +18,7 @@ from headrace.search import workers
 from headrace.search.cluster import MAX_WORKERS, open_executor
 
 TASKS = """
-import os, signal, sys, time
+import os, signal, subprocess, time
 from pathlib import Path
 
 def square(x):
@@ -30,6 +30,14 @@ def inverse(x):
 def slow(x, folder, seconds):
     begun(x, folder)
     time.sleep(seconds)
+    return x * x
+
+def held(x, folder):
+    begun(x, folder)
+    tool = subprocess.Popen(["sleep", "600"])
+    (Path(folder) / f"tool-{tool.pid}").touch()
+    while not (Path(folder) / "go").exists():
+        time.sleep(0.01)
     return x * x
 
 def poison(folder):
@@ -59,9 +67,9 @@ def tasks(tmp_path, monkeypatch):
     del sys.modules["cluster_tasks"]
 
 
-def collect(executor, count, found=None, seconds=90):
-    """Return the results of `count` tasks by key, those that were `found` before included."""
-    found, deadline = found or {}, time.monotonic() + seconds
+def collect(executor, count, seconds=90):
+    """Return the results of `count` tasks by key."""
+    found, deadline = {}, time.monotonic() + seconds
     while len(found) < count:
         for key, result in executor.done(1):
             assert key not in found
@@ -122,14 +130,16 @@ def test_three_workers_give_what_one_process_gives(tasks):
 def test_killed_worker_costs_one_more_start(tasks, tmp_path):
     with closing(open_executor(None, 3)) as executor:
         for x in range(9):
-            executor.submit(x, tasks.slow, x, tmp_path, 0.6)
-        found = {}
-        wait_for(lambda: found.update(executor.done(0)) or len(begun(tmp_path)) >= 3)
-        os.kill(begun(tmp_path)[-1], signal.SIGKILL)
-        assert collect(executor, 9, found) == {x: x * x for x in range(9)}
+            executor.submit(x, tasks.held, x, tmp_path)
+        wait_for(lambda: executor.done(0) == [] and len(begun(tmp_path)) == 3)
+        os.kill(begun(tmp_path)[1], signal.SIGKILL)
+        (tmp_path / "go").touch()
+        assert collect(executor, 9) == {x: x * x for x in range(9)}
     pids = begun(tmp_path)
     assert len(pids) == 9 + 1
-    assert not any(alive(pid) for pid in pids)
+    tools = [int(p.name.removeprefix("tool-")) for p in tmp_path.glob("tool-*")]
+    assert len(tools) >= 9
+    wait_for(lambda: not any(alive(pid) for pid in pids + tools), seconds=5)
 
 
 @posix
@@ -242,10 +252,13 @@ def test_foreign_cluster(tasks, tmp_path):
             found = collect(executor, 5)
             assert isinstance(found.pop(0), ZeroDivisionError)
             assert found == {x: 1 / x for x in range(1, 5)}
-            executor.submit(7, tasks.slow, 7, tmp_path, 0.5)
+            executor.submit(7, tasks.held, 7, tmp_path)
             wait_for(lambda: executor.done(0) == [] and len(begun(tmp_path)) == 1)
             os.kill(begun(tmp_path)[0], signal.SIGKILL)  # nobody starts this one again
+            (tmp_path / "go").touch()
             assert collect(executor, 1) == {7: 49}
+            for path in tmp_path.glob("tool-*"):  # a foreign worker leaves its tools behind
+                os.kill(int(path.name.removeprefix("tool-")), signal.SIGKILL)
         assert [p.poll() for p in processes].count(None) == 2  # it goes on without us
 
 
