@@ -29,6 +29,7 @@ from headrace.search.store.tables import EVALUATIONS, NOTES, STUDIES, UNITS
 __all__ = ["Study", "insert", "tool_versions"]
 
 _CLAIM_STEP = 1024
+_LONGEST_LEASE_S = 86_400.0
 # What turns a specification into figures, Verilog, cycles and netlists.
 _PACKAGES = (
     "headrace",
@@ -84,7 +85,7 @@ class Study:
         owner : str
             Its own live claims count as free.
         lease_s : float
-            How long the claim holds without `renew`.
+            How long the claim holds without `renew`; at most a day.
         most : int
 
         Returns
@@ -102,7 +103,7 @@ class Study:
                 taken.extend(islice(free, most - len(taken)))
             if taken:
                 claim = {"study": self._id, "rung": rung, "done": False, "owner": owner}
-                claim["lease"] = now + lease_s
+                claim["lease"] = now + min(lease_s, _LONGEST_LEASE_S)
                 rows = [{**claim, "number": number} for number in taken]
                 connection.execute(self._put_unit(connection, rows[0]), rows)
         return taken
@@ -115,14 +116,14 @@ class Study:
             c.study == self._id,
             c.rung == rung,
             c.number.between(min(numbers), max(numbers)),
-            sa.or_(c.done, sa.and_(c.lease > now, c.owner != owner)),
+            sa.or_(c.done, sa.and_(_live(now), c.owner != owner)),
         )
         return set(connection.execute(query).scalars())
 
     def renew(self, rung: str, owner: str, lease_s: float = 60) -> None:
         """Extend everything that `owner` holds on `rung`, to `lease_s` from now."""
         with self._changing() as connection:
-            lease = self._database.now(connection) + lease_s
+            lease = self._database.now(connection) + min(lease_s, _LONGEST_LEASE_S)
             held = self._held(owner).where(UNITS.c.rung == rung)
             connection.execute(held.values(lease=lease))
 
@@ -136,8 +137,8 @@ class Study:
         c = UNITS.c
         with self._database.read() as connection:
             now = self._database.now(connection)
-            query = sa.select(c.owner).where(c.study == self._id, c.done.is_(False), c.lease > now)
-            return sorted(connection.execute(query.distinct()).scalars())
+            query = sa.select(c.owner).where(c.study == self._id, c.done.is_(False), _live(now))
+            return sorted(map(str, connection.execute(query.distinct()).scalars()))
 
     def _held(self, owner: str) -> sa.Update:
         c = UNITS.c
@@ -185,7 +186,7 @@ class Study:
         with self._changing() as connection:
             for result, owner, evaluations in finished:
                 row = {**unit_to_row(result), "study": self._id, "rung": rung, "owner": owner}
-                if connection.execute(self._put_unit(connection, row), row).rowcount == 0:
+                if connection.execute(self._put_unit(connection, row), row).rowcount != 1:
                     continue
                 stored.append(result.number)
                 rows = [
@@ -205,7 +206,7 @@ class Study:
             index_elements=_UNIT_KEY,
             set_={name: statement.excluded[name] for name in columns if name not in _UNIT_KEY},
             where=UNITS.c.done.is_(False),
-        )
+        ).execution_options(preserve_rowcount=True)
 
     def units(self, rung: str, after: int = -1) -> list[UnitResult]:
         """Return the finished units of `rung` beyond number `after`, ascending.
@@ -282,6 +283,11 @@ class Study:
 
 
 _UNIT_KEY = ("study", "rung", "number")
+
+
+def _live(now: float) -> sa.ColumnElement[bool]:
+    """Return the condition for a lease that holds: one far ahead is a clock that has jumped."""
+    return UNITS.c.lease.between(now, now + _LONGEST_LEASE_S)
 
 
 def insert(connection: Connection, table: sa.Table) -> Any:
