@@ -63,6 +63,42 @@ def test_random_points_in_five_dimensions() -> None:
     assert pareto_front(costs).tolist() == brute_force(costs)
 
 
+def dominated(costs: np.ndarray) -> np.ndarray:
+    """Which rows the definition rules out; the first of equals stays."""
+    out = np.zeros(len(costs), bool)
+    for i, row in enumerate(costs):
+        below = (costs <= row).all(axis=1)
+        equal = (costs == row).all(axis=1)
+        out[i] = (below & ~equal).any() or equal[:i].any()
+    return out
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 5])
+@pytest.mark.parametrize("levels", [4, 40, 10**6])
+def test_many_rows_with_and_without_ties(dimensions: int, levels: int) -> None:
+    # Near a plane few rows dominate each other, so the front takes several trees in turn.
+    rng = np.random.default_rng(dimensions * levels)
+    costs = rng.dirichlet(np.ones(dimensions), 6000) + 0.02 * rng.random((6000, dimensions))
+    costs = np.round(costs * levels)
+    expected = np.flatnonzero(~dominated(costs))
+    order = rng.permutation(6000)
+    front = Front(dimensions)
+    for part in np.array_split(order, 7):
+        front.update(costs[part], part)
+    assert front.ids.tolist() == expected.tolist()
+    front.update(costs, np.arange(6000))  # rows that come again
+    assert front.ids.tolist() == expected.tolist()
+    np.testing.assert_array_equal(front.costs, costs[expected])
+
+
+def test_copies_go_their_own_ways() -> None:
+    front = Front(2)
+    front.update(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([0, 1]))
+    other = front.copy()
+    other.update(np.array([[0.0, 0.0]]), np.array([2]))
+    assert (front.ids.tolist(), other.ids.tolist(), len(front)) == ([0, 1], [2], 2)
+
+
 def test_bad_shapes() -> None:
     with pytest.raises(InputError, match=re.escape("dimensions = 0 is not allowed: at least 1")):
         Front(0)

@@ -68,6 +68,28 @@ def test_neighbours_differ_on_one_axis() -> None:
         assert space.neighbours(i).tolist() == expected
 
 
+def test_rows_do_not_depend_on_the_company_of_their_index() -> None:
+    space = Space(TELLME)
+    last = space.size - 1
+    single = {i: space.rows(np.array([i]))[0] for i in (0, 1, 5183, 5184, 10**9, last - 1, last)}
+    # Long enough for all cores, with runs that cross every digit and end at the last point.
+    near = [np.clip(np.arange(i - 700, i + 700), 0, last) for i in single]
+    indices = np.concatenate(near)
+    out = np.empty((len(indices) + 5, len(space.axes)), np.int32)
+    rows = space.rows(indices, out)
+    for i, row in single.items():
+        assert (rows[indices == i] == row).all()
+    shuffled = np.random.default_rng(3).permutation(len(indices))
+    np.testing.assert_array_equal(space.rows(indices[shuffled]), rows[shuffled])
+    assert space.rows(np.empty(0, np.int64)).shape == (0, len(space.axes))
+
+
+@pytest.mark.parametrize("index", [-1, 20])
+def test_index_outside_of_the_space(index: int) -> None:
+    with pytest.raises(InputError, match="^an index is not allowed: 0 to 19$"):
+        Space(toy()).rows(np.array([3, index]))
+
+
 def test_fixed_and_narrowed_axes() -> None:
     space = Space(toy(), {"a": [2], "method": ["y"], "b": (0, 1, 1)})
     assert {tuple(space.decode(r).values()) for r in space.rows(space.range(0, 9))} == {
