@@ -16,10 +16,10 @@ from headrace.sim.workload import Workload
 
 NETWORK = "bitnet-b1.58-large"
 FIXED = {
-    "clock_mhz": (150, 250), "group_size": (3,), "tables": (16, 28), "copies": (16,),
+    "clock_mhz": (250,), "group_size": (3,), "tables": (16, 28), "copies": (16,),
     "activation_lanes": (1, 16), "block_gap_cycles": (0,), "weight_banks": (8, 16),
     "weight_words": (4096, 10944), "weight_slots": (1, 2), "weight_ports": (3,),
-    "accumulator_bits": (16, 24), "prefill_lanes": (4, 8), "prefill_adders": (32,),
+    "accumulator_bits": (16, 24), "prefill_lanes": (8,), "prefill_adders": (32,),
     "prefill_pv_units": (1,), "prefill_order": ("reversed",), "decode_lanes": (8, 16),
     "max_context": (1024, 2048),
 }  # fmt: skip
