@@ -5,6 +5,7 @@ import math
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from headrace.search.problem import Problem
 from headrace.search.report.data import AxisColumn, Detail, Figure, ReportData, Term
 from headrace.search.report.importance import importance
 from headrace.sim.budget import TERMS, group
-from headrace.sim.simulation import Simulation
+from headrace.sim.simulation import Simulate, Simulation
 from headrace.sim.trace import Trace
 from headrace.sim.workload import Workload
 
@@ -234,15 +235,15 @@ def _detail(
     point = problem.space.decode(row)
     index = int(indices[at]) if at < len(indices) else -1
     found = {rung: dict(points[index]) for rung, points in measured.items() if index in points}
-    plain = {"place": at, "hash": point.hash, "toml": point.to_toml(), "measured": found}
+    detail = Detail(place=at, hash=point.hash, toml=point.to_toml(), measured=found)
     try:
         outcome = _simulate(problem, point)
     except InputError as error:
-        return Detail(**plain, note=str(error))
+        return replace(detail, note=str(error))
     trace = _trace(outcome) if with_trace else b""
     is_long = len(trace) > _MOST_TRACE_BYTES
-    return Detail(
-        **plain,
+    return replace(
+        detail,
         note="Its trace is too long to be stored here." if is_long else "",
         clock_hz=float(outcome.clock_hz),
         budget=tuple(
@@ -265,10 +266,8 @@ def _detail(
 
 
 def _simulate(problem: Problem, point: Point) -> Simulation:
-    simulate = problem.design.face("sim")
-    outcome = simulate(point, problem.device, problem.network, problem.spec.workload)
-    assert isinstance(outcome, Simulation)
-    return outcome
+    simulate: Simulate = problem.design.face("sim")
+    return simulate(point, problem.device, problem.network, problem.spec.workload)
 
 
 def _trace(outcome: Simulation) -> bytes:

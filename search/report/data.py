@@ -188,7 +188,7 @@ class ReportData:
     details: tuple[Detail, ...] = ()
 
     def __post_init__(self) -> None:
-        columns = {axis.name: axis.codes for axis in self.axes}
+        columns: dict[str, NDArray[Any]] = {axis.name: axis.codes for axis in self.axes}
         columns |= {figure.name: figure.values for figure in self.figures}
         columns |= {"front": self.front, "rung": self.rung}
         for name, column in columns.items():

@@ -1,5 +1,7 @@
 """How much each axis of a space matters to each objective."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,8 +39,10 @@ def importance(
     str
         What was done, in one sentence.
     """
-    rows, costs, drawn = [], [], 0
-    while drawn < min(problem.space.size, _MOST) and sum(map(len, rows)) < _ENOUGH:
+    rows: list[NDArray[Any]] = []
+    costs: list[NDArray[np.float64]] = []
+    drawn = 0
+    while drawn < min(problem.space.size, _MOST) and sum(len(row) for row in rows) < _ENOUGH:
         indices = problem.space.sample(drawn, min(drawn + _CHUNK, _MOST), seed)
         drawn += len(indices)
         codes = problem.space.rows(indices)

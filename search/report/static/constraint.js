@@ -9,7 +9,7 @@ function parseConstraint(text, byName) {
   text = text.trimEnd();
   while (pattern.lastIndex < text.length) {
     const start = pattern.lastIndex, match = pattern.exec(text);
-    if (!match) throw fault("not part of a constraint", start);
+    if (!match) throw fault("not part of a constraint", start + text.slice(start).search(/\S/));
     const [, number, name, symbol] = match;
     tokens.push({ number, name, symbol, place: pattern.lastIndex - (number ?? name ?? symbol).length });
   }

@@ -49,7 +49,7 @@ async function loadReport() {
 // A number with five significant digits.
 function shown(value) {
   if (value === null || !Number.isFinite(value)) return "–";
-  if (Math.abs(value) >= 1e5 && Math.abs(value) < 1e9) return Math.round(value).toLocaleString("en-US");
+  if (Math.abs(value) >= 1e4 && Math.abs(value) < 1e9) return Math.round(value).toLocaleString("en-US");
   return String(Number(value.toPrecision(5)));
 }
 

@@ -92,7 +92,6 @@ function latencyBudget(report, detail, root) {
   root.append(make("h3", {}, "Latency budget"));
   const legend = make("p", { class: "legend" });
   report.terms.forEach((term, k) => legend.append(swatch(theme(TERM_COLOURS[k])), term));
-  legend.append(" · then what sets the length");
   root.append(legend);
   for (const stage of new Set(detail.budget.map((row) => row.stage))) {
     const rows = detail.budget.filter((row) => row.stage === stage);
@@ -107,7 +106,7 @@ function latencyBudget(report, detail, root) {
         part.style.background = theme(TERM_COLOURS[k]);
         bar.append(part);
       });
-      root.append(make("div", { class: "resource" }, make("span", {}, row.kernel.replaceAll("_", " ")), bar,
+      root.append(make("div", { class: "resource", title: `bound by ${row.bound}` }, make("span", {}, row.kernel.replaceAll("_", " ")), bar,
         make("span", {}, `${shown((1e3 * cycles(row)) / detail.clock_hz)} ms · ${row.bound}`)));
     }
   }
@@ -138,7 +137,7 @@ function roofline(detail) {
   svg.append(make("path", { class: "roof", d: `M${corner},${y.at(Math.max(low * bandwidth, y.back(height - 40)))}L${x.at(ridge)},${y.at(peak)}H${width - 10}` }),
     make("text", { x: (52 + width) / 2, y: height - 6, "text-anchor": "middle" }, "intensity (operations per byte)"),
     make("text", { x: -(height - 30) / 2, y: 12, transform: "rotate(-90)", "text-anchor": "middle" }, "rate (GOP/s)"));
-  const used = [[0, 0, width, 8]];
+  const used = [[0, 0, width, 8], [x.at(ridge), y.at(peak) - 2, width, y.at(peak) + 2]];
   for (const [name, intensity, rate, bound] of detail.roofline) {
     const [px, py] = [x.at(intensity), y.at(rate)], isRight = px > width * 0.6;
     const left = isRight ? px - 8 - 5.6 * name.length : px + 8, right = left + 5.6 * name.length;
@@ -159,7 +158,7 @@ function traceLink(detail) {
   const bytes = Uint8Array.from(atob(detail.trace), (c) => c.charCodeAt(0));
   const url = URL.createObjectURL(new Blob([bytes], { type: "application/gzip" }));
   return make("p", {}, make("a", { id: "trace", href: url, download: `${detail.hash.slice(0, 12)}.trace.json.gz` }, "Perfetto trace"),
-    ` (${shown(bytes.length / 1e3)} kB): every phase; open it in ui.perfetto.dev.`);
+    ` (${Math.ceil(bytes.length / 1e3)} kB): every phase; open it in ui.perfetto.dev.`);
 }
 
 function showImportance(report, root) {

@@ -3,7 +3,7 @@
 // So 10^5 points cost as much as a few thousand lines. Above it, some points are drawn whole.
 
 const STEPS = 40;
-const WHOLE = 200;
+const WHOLE = 100;
 
 class Parallel {
   constructor(root, report, state) {
@@ -83,7 +83,7 @@ class Parallel {
     for (let i = 0; i < report.count; i++) if (state.mask[i] && report.front[i]) front.push(i);
     const step = Math.max(1, front.length / WHOLE);
     context.strokeStyle = theme("--front");
-    context.globalAlpha = 0.4;
+    context.globalAlpha = 0.3;
     for (let k = 0; k < front.length; k += step) this.line(context, front[Math.floor(k)]);
     context.globalAlpha = 1;
     this.drawn = Math.min(front.length, WHOLE);
@@ -112,13 +112,14 @@ class Parallel {
       context.font = `${column.labels ? "" : "600 "}11px system-ui, sans-serif`;
       context.fillText(column.label, 0, 0);
       context.restore();
-      context.lineWidth = 3;
-      context.strokeStyle = theme("--panel");
       for (const [value, label] of scale.ticks) {
-        context.strokeText(label, x + 4, scale.at(value) + 4);
+        context.globalAlpha = 0.75;
+        context.fillStyle = theme("--panel");
+        context.fillRect(x + 2, scale.at(value) - 6, context.measureText(label).width + 4, 12);
+        context.globalAlpha = 1;
+        context.fillStyle = theme("--text");
         context.fillText(label, x + 4, scale.at(value) + 4);
       }
-      context.lineWidth = 1;
     }
   }
 

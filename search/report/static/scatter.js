@@ -161,12 +161,12 @@ class Scatter {
     context.stroke();
     context.textAlign = "center";
     context.font = "600 13px system-ui, sans-serif";
-    const note = { min: " ↓", max: " ↑" };
-    context.fillText(state.x.label + (note[state.x.sense] ?? "").replace("↓", "←").replace("↑", "→"), (left + right) / 2, bottom + 38);
+    const name = (column) => column.label + ({ min: ", lower is better", max: ", higher is better" }[column.sense] ?? "");
+    context.fillText(name(state.x), (left + right) / 2, bottom + 38);
     context.save();
     context.translate(15, (top + bottom) / 2);
     context.rotate(-Math.PI / 2);
-    context.fillText(state.y.label + (note[state.y.sense] ?? ""), 0, 0);
+    context.fillText(name(state.y), 0, 0);
     context.restore();
   }
 
