@@ -5,9 +5,9 @@
 Different points of TeLLMe with small engines are measured at the rung `rtl` (emitted, simulated in
 Icarus, mapped by Yosys; nothing is in the cache) by one worker, then by several, then by several of
 which one is killed while it measures. Seconds run from before the workers are started until after
-they have ended. Large engines go first, so that the last ones to finish are short. Processor time is
-that of all processes together: beside other work on the machine, seconds say little, and processor
-time still says what several workers cost that one does not.
+they have ended. Large engines go first, so that the last ones to finish are short. Processor time
+is that of all processes together: beside other work on the machine, seconds say little, and
+processor time still says what several workers cost that one does not.
 """
 
 import argparse
