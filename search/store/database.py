@@ -1,6 +1,7 @@
 """A connection to SQLite or PostgreSQL whose every failure is one clear line."""
 
 import os
+import sqlite3
 import stat
 import threading
 import time
@@ -78,7 +79,8 @@ class Database:
         self._writer = engine.execution_options(headrace_write=True)
         self._lock = threading.Lock()
         driver: Any = engine.dialect.loaded_dbapi
-        self._errors = (SQLAlchemyError, driver.Error)
+        # A damaged file may hold names that are no UTF-8, which sqlite3 fails to put in words.
+        self._errors = (SQLAlchemyError, driver.Error, UnicodeDecodeError)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -238,8 +240,6 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, record: object) -> None:
-        import sqlite3
-
         connection.isolation_level = None  # no BEGIN behind our back
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
         for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "synchronous=FULL"):
@@ -269,6 +269,8 @@ def _leave_wal(connection: Connection) -> None:
 
 def _reason(error: BaseException) -> str:
     """Return why a driver failed, in one line."""
+    if isinstance(error, UnicodeDecodeError):
+        return _DAMAGED
     origin: Any = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "sqlstate", None) or ""
     for prefix, reason in _REASONS:
@@ -277,4 +279,6 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(origin).split())[:300]
     if "password authentication failed" in text or "no password supplied" in text:
         return _REFUSED
+    if isinstance(origin, sqlite3.Error):  # no code: the driver itself could not read a value
+        return _DAMAGED
     return f"the database cannot be reached: {text}"

@@ -164,7 +164,7 @@ def unit_from_row(row: Mapping[str, Any], where: str) -> UnitResult:
             owner=_text(row["owner"]),
         )
     except (ValueError, TypeError, zlib.error, RecursionError) as error:
-        raise InputError(f"{where}: unit {row['number']!r} is damaged: {error}") from error
+        raise InputError(f"{where}: unit {row['number']!r:.40} is damaged: {error}") from error
 
 
 def evaluation_to_row(evaluation: Evaluation, place: int) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def evaluation_from_row(row: Mapping[str, Any], where: str) -> Evaluation:
             unit=_count(row["unit"]),
         )
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{where}: evaluation {row['point']!r} is damaged: {error}") from error
+        raise InputError(f"{where}: evaluation {row['point']!r:.40} is damaged: {error}") from error
 
 
 def to_json(value: object) -> str:
@@ -294,19 +294,19 @@ def _count(value: Any, most: int = LARGEST) -> int:
     if isinstance(value, np.integer):
         value = int(value)
     if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{value!r} is not a number from 0 to {most}")
+        raise ValueError(f"{value!r:.40} is not a number from 0 to {most}")
     return value
 
 
 def _seconds(value: Any) -> float:
     if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ValueError(f"{value!r} is not a time in seconds")
+        raise ValueError(f"{value!r:.40} is not a time in seconds")
     return float(value)
 
 
 def _flag(value: Any) -> bool:
     if type(value) is not bool:
-        raise ValueError(f"{value!r} is neither true nor false")
+        raise ValueError(f"{value!r:.40} is neither true nor false")
     return value
 
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -99,13 +98,14 @@ def postgresql_server():
 
 @pytest.fixture
 def postgresql(postgresql_server):
-    """Return the URL of a fresh database on the private server."""
+    """Return the URL of an empty database on the private server."""
     import psycopg
 
-    name = f"study_{uuid4().hex}"
-    with psycopg.connect(f"{postgresql_server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{postgresql_server}/{name}"
+    url = f"{postgresql_server}/postgres"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
