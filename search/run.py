@@ -128,7 +128,7 @@ class _Run:
         while todo:
             if time.monotonic() - last_poll > _POLL_S:
                 last_poll = time.monotonic()
-                fresh = [u for u in self.study.units(self._first) if u.number not in after]
+                fresh = [u for u in self.study.units(self._first, min(todo) - 1)]
                 fresh = [u for u in fresh if u.number < bulk.sweeps]
                 bulk.add([u.kept for u in fresh])
                 points += sum(u.evaluated for u in fresh)
