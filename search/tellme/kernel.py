@@ -1,6 +1,5 @@
 """The compiled evaluator of TeLLMe: rows of codes in, all figures out."""
 
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -8,46 +7,35 @@ from numba import njit, prange
 
 from headrace.arch.tellme.axes import AXES, index_bits
 from headrace.arch.tellme.engine import engine_sizes
-from headrace.search.compiled import compiled, stamp
-from headrace.search.tellme import count, schedule, sizes
+from headrace.search.compiled import stamp
+from headrace.search.tellme import count, metrics, schedule, sizes
 from headrace.search.tellme.count import count_engine, count_point
+from headrace.search.tellme.metrics import MEMO, fill_metrics
 from headrace.search.tellme.module_tables import PART_AXES, Parts
 from headrace.search.tellme.problem import BUDGETS, METRICS, RESOURCES, Problem
-from headrace.search.tellme.schedule import FIELDS, MATRICES, OUTPUT, cut, pass_cycles
+from headrace.search.tellme.schedule import FIELDS, MATRICES, cut
 from headrace.search.tellme.sizes import COLUMN, engine_of
 from headrace.sim.tellme import formulas
 
 __all__ = ["evaluate"]
 
 _CLOCK = COLUMN["clock_mhz"]
-_GROUP_SIZE = COLUMN["group_size"]
-_TABLES = COLUMN["tables"]
 _COPIES = COLUMN["copies"]
-_METHOD = COLUMN["lookup_method"]
 _TABLE_BUFFERS = COLUMN["table_buffers"]
-_LANES = COLUMN["activation_lanes"]
 _BANKS = COLUMN["weight_banks"]
 _WORDS = COLUMN["weight_words"]
 _PACKING = COLUMN["weight_packing"]
 _SLOTS = COLUMN["weight_slots"]
 _MAX_OUTPUTS = COLUMN["max_outputs"]
-_GROUP_PACKING = AXES[_PACKING].choices.index("group")
 _LAYOUT = COLUMN["weight_layout"]
 _PORTS = COLUMN["weight_ports"]
 _PORT_BITS = COLUMN["port_bits"]
 _ACCUMULATOR = COLUMN["accumulator_bits"]
-_PREFILL_LANES = COLUMN["prefill_lanes"]
-_PREFILL_ADDERS = COLUMN["prefill_adders"]
-_PREFILL_PV = COLUMN["prefill_pv_units"]
 _PREFILL_ORDER = COLUMN["prefill_order"]
-_DECODE_LANES = COLUMN["decode_lanes"]
-_KV_PORTS = COLUMN["kv_ports"]
 _MAX_CONTEXT = COLUMN["max_context"]
 _PARTS = np.array([COLUMN[name] for name in PART_AXES])
 _EXACT = AXES[_LAYOUT].choices.index("exact")
-_REVERSED = AXES[_PREFILL_ORDER].choices.index("reversed")
 _NARROW = int(min(AXES[_PORT_BITS].choices))
-_VECTOR_BYTES = 2 * formulas.FP16_LANES
 _NOT_ENGINE = {
     "accumulator_bits",
     "prefill_lanes",
@@ -63,14 +51,8 @@ _ENGINE = np.array([column for name, column in COLUMN.items() if name not in _NO
 _NEED_WORDS, _NEED_GROUPS, _UNFIT, _STEALS = range(4)
 """What is kept of an engine: words and output groups that a slot has to hold, the budgets that
 this breaks, and whether writes of the next tile hold up lookups."""
-_MEMO = 64
 _ROWS_PER_BLOCK = 1024
 _KINDS = 64
-
-_prefill_steps = compiled(formulas.prefill_steps)
-_prefill_score_cycles = compiled(formulas.prefill_score_cycles)
-_prefill_update_cycles = compiled(formulas.prefill_update_cycles)
-_decode_key_cycles = compiled(formulas.decode_key_cycles)
 
 
 @njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
@@ -116,39 +98,6 @@ def _covered(
         for k in range(len(_PARTS)):
             least = min(least, part_at[k + 1, rows[i, _PARTS[k]]])
     return known and least == 0
-
-
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
-def _attention(rows: Any, r: int, problem: Problem, interval: float) -> tuple[int, int, int]:
-    """Return the cycles of one layer's attention in prefill and decode, and its key steps."""
-    p = problem
-    lanes = rows[r, _PREFILL_LANES]
-    steps = _prefill_steps(p.prompt, lanes, rows[r, _PREFILL_ORDER] == _REVERSED)
-    score = _prefill_score_cycles(
-        p.heads, p.head_vectors, p.kv_vectors, lanes, rows[r, _PREFILL_ADDERS], interval
-    )
-    update = _prefill_update_cycles(
-        p.heads,
-        p.head_vectors,
-        p.kv_vectors,
-        lanes,
-        rows[r, _PREFILL_PV],
-        interval,
-        p.softmax_cycles,
-    )
-    key = _decode_key_cycles(
-        p.heads * p.head_vectors, p.kv_vectors, rows[r, _DECODE_LANES], rows[r, _KV_PORTS], interval
-    )
-    return steps * (score + update), 2 * ceil((p.context + 1) * key), steps
-
-
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
-def _watts(problem: Problem, need: Any, clock_mhz: float, busy: float, bytes_per_s: float) -> float:
-    """Return the average power; `busy` is the share of time in which a unit computes."""
-    p = problem
-    per_mhz = need[0] * p.lut_w + need[2] * p.dsp_w + need[3] * p.bram36_w + need[4] * p.uram_w
-    fabric = per_mhz * clock_mhz * (p.idle_share + (1 - p.idle_share) * busy)
-    return p.static_w + fabric + bytes_per_s * p.memory_j  # type: ignore[no-any-return]
 
 
 @njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
@@ -262,87 +211,9 @@ def _point(
     width = 0 if rows[r, _PORT_BITS] == _NARROW else 1
     ports = min(rows[r, _PORTS], rates.shape[1])
     interval = rates[rows[r, _CLOCK] - problem.first_clock, ports - 1, width, 1]
-    _metrics(rows, r, problem, order, norms, interval, cuts, kept, memo, before, need, out)
+    steals = kept[_STEALS] != 0
+    fill_metrics(rows, r, problem, order, norms, interval, cuts, steals, memo, before, need, out)
     return broken  # type: ignore[no-any-return]
-
-
-@njit(inline="always", error_model="numpy")  # type: ignore[untyped-decorator]
-def _metrics(
-    rows: Any,
-    r: int,
-    problem: Problem,
-    order: Any,
-    norms: Any,
-    interval: float,
-    cuts: Any,
-    kept: Any,
-    memo: Any,
-    before: Any,
-    need: Any,
-    out: Any,
-) -> None:
-    """Fill the metrics of a point whose matrices fit (`_metrics` of the simulator)."""
-    clock_mhz = rows[r, _CLOCK]
-    hertz = clock_mhz * 1e6
-    prefill_attention, decode_attention, steps = _attention(rows, r, problem, interval)
-    slots, steals = rows[r, _SLOTS], kept[_STEALS] != 0
-    prefill, prefill_busy, decode, decode_busy = 0, 0, 0, 0
-    for stage in range(2):  # one call, since it is compiled into this place
-        attention = decode_attention if stage else prefill_attention
-        slot = attention % _MEMO
-        if memo[stage, slot, 0] != attention:
-            for m in range(MATRICES + 1):
-                before[m] = norms[stage, m]
-            before[OUTPUT] += attention
-            tokens = 1 if stage else problem.prompt
-            cycles, busy = pass_cycles(
-                cuts, order, before, problem.layers, tokens, stage, slots, steals, attention
-            )
-            memo[stage, slot, 0] = attention
-            memo[stage, slot, 1] = cycles
-            memo[stage, slot, 2] = busy
-        cycles, busy = memo[stage, slot, 1], memo[stage, slot, 2]
-        if stage:
-            decode, decode_busy = cycles, busy
-        else:
-            prefill, prefill_busy = cycles, busy
-    weight_bytes = 0
-    for m in range(MATRICES):
-        weight_bytes += cuts[order[m], 1]
-    weight_bytes *= problem.layers
-    per_vector = 2 * problem.kv_vectors * _VECTOR_BYTES * problem.layers
-    prefill_bytes = weight_bytes + (steps + problem.prompt) * per_vector
-    decode_bytes = weight_bytes + (problem.context + 2) * per_vector
-    ttft = prefill / hertz + problem.head_s
-    step = decode / hertz + problem.head_s
-    prefill_power = _watts(
-        problem,
-        need,
-        clock_mhz,
-        prefill_busy / hertz / ttft,
-        (prefill_bytes + problem.head_bytes) / ttft,
-    )
-    decode_power = _watts(
-        problem,
-        need,
-        clock_mhz,
-        decode_busy / hertz / step,
-        (decode_bytes + problem.head_bytes) / step,
-    )
-    out[0] = ttft
-    out[1] = problem.prompt / ttft
-    out[2] = step
-    out[3] = 1 / step
-    out[4] = ttft + problem.later * step
-    out[5] = prefill_attention / hertz
-    out[6] = problem.head_s
-    out[7] = weight_bytes
-    out[8] = max(prefill_power, decode_power)
-    out[9] = prefill_power
-    out[10] = decode_power
-    out[11] = problem.prompt / ttft / prefill_power
-    out[12] = 1 / step / decode_power
-    out[13] = ttft * prefill_power + problem.later * step * decode_power
 
 
 def _build(sources: int) -> Any:
@@ -393,7 +264,7 @@ def _build(sources: int) -> Any:
             turns = np.empty(_ROWS_PER_BLOCK, np.int64)
             kept = np.empty(4, np.int64)
             counted = np.empty(len(RESOURCES))
-            memo = np.empty((2, _MEMO, 3), np.int64)
+            memo = np.empty((2, MEMO, 3), np.int64)
             first = task * _ROWS_PER_BLOCK
             last = min(n, first + _ROWS_PER_BLOCK)
             if not _covered(rows, first, last, rates, problem.first_clock, depth_at, part_at):
@@ -472,6 +343,6 @@ evaluate = _build(
         schedule.cut,
         sizes.engine_of.py_func,
         Parts,
-        _watts.py_func,
+        metrics.fill_metrics,
     )
 )
