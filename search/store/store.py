@@ -12,7 +12,7 @@ from headrace.errors import InputError
 from headrace.search.spec import Spec
 from headrace.search.store.database import Database, connect
 from headrace.search.store.records import StudyInfo, to_json
-from headrace.search.store.study import Study, insert, tool_versions
+from headrace.search.store.study import Study, insert
 from headrace.search.store.tables import (
     APPLICATION,
     EVALUATIONS,
@@ -22,6 +22,7 @@ from headrace.search.store.tables import (
     STUDIES,
     UNITS,
 )
+from headrace.search.store.versions import tool_versions
 
 __all__ = ["Store", "open_store"]
 
@@ -135,7 +136,9 @@ class Store:
             "versions": to_json(tool_versions()),
         }
         with self._database.write() as connection:
-            connection.execute(insert(connection, STUDIES).on_conflict_do_nothing(), [row])
+            connection.execute(
+                insert(connection.dialect.name, STUDIES).on_conflict_do_nothing(), [row]
+            )
         study = self.open(name)
         if study.spec.to_json() != row["spec"]:
             differences = "; ".join(study.spec.differences(spec)[:3])

