@@ -8,7 +8,7 @@ machine code is compiled (or read from disk) on a few points before the clock st
 wall clock; processor seconds are those of all threads, which on a busy machine say more. Memory
 is the peak of the process since it began, compilation included; it has no children.
 
-The space is TeLLMe's, thinned to 1.06 x 10^8 points: fixed are the published clock, group size,
+The space is TeLLMe's, thinned to 1.16 x 10^8 points: fixed are the published clock, group size,
 accumulators and table of the sequencer's gap 0; tables, activation lanes, prefill adders and
 order have fewer values, all else keeps every value. A fifth of the points is feasible, as in the
 whole space.

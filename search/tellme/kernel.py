@@ -31,7 +31,6 @@ _LAYOUT = COLUMN["weight_layout"]
 _PORTS = COLUMN["weight_ports"]
 _PORT_BITS = COLUMN["port_bits"]
 _ACCUMULATOR = COLUMN["accumulator_bits"]
-_PREFILL_ORDER = COLUMN["prefill_order"]
 _MAX_CONTEXT = COLUMN["max_context"]
 _PARTS = np.array([COLUMN[name] for name in PART_AXES])
 _EXACT = AXES[_LAYOUT].choices.index("exact")

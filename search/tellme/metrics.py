@@ -90,6 +90,7 @@ def fill_metrics(
     clock_mhz = rows[r, _CLOCK]
     hertz = clock_mhz * 1e6
     prefill_attention, decode_attention, steps = _attention(rows, r, problem, interval)
+    slots = rows[r, _SLOTS]
     prefill, prefill_busy, decode, decode_busy = 0, 0, 0, 0
     for stage in range(2):  # one call, since it is compiled into this place
         attention = decode_attention if stage else prefill_attention
