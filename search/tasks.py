@@ -23,6 +23,7 @@ _CONNECT_S = 10
 _FIRST_WORKER_S = 30
 _CLOSE_S = 5
 _POLL_S = 0.02
+_COUNT_S = 0.3  # between questions to the scheduler
 _ADDRESS = re.compile(r"(tcp|tls)://([^\s/:\[\]]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 
 
@@ -141,7 +142,8 @@ class Cluster:
         self._begun = begun
         self._local = local
         self._prefix = f"headrace-{uuid4().hex[:8]}"
-        self._count = 0
+        self._submitted = 0
+        self._threads_found, self._counted = 0, -_COUNT_S
         self._waiting: deque[tuple[int, Callable[..., Any], tuple[Any, ...]]] = deque()
         self._running: dict[str, tuple[int, Any]] = {}
         # Fetches results at once: one that stays on a worker is lost when the worker dies.
@@ -180,11 +182,14 @@ class Cluster:
                     self._client.cancel([future for _, future in self._running.values()])
 
     def _threads(self) -> int:
-        """Threads of all workers that are connected now."""
-        try:
-            return sum(self._client.nthreads().values())
-        except (OSError, RuntimeError, TypeError) as error:
-            raise self._gone() from error
+        """Threads of all workers that were connected a moment ago."""
+        if time.monotonic() - self._counted >= _COUNT_S:
+            try:
+                self._threads_found = sum(self._client.nthreads().values())
+            except (OSError, RuntimeError, TypeError) as error:
+                raise self._gone() from error
+            self._counted = time.monotonic()
+        return self._threads_found
 
     def _feed(self) -> None:
         """Hand over tasks while there are threads without one."""
@@ -193,8 +198,8 @@ class Cluster:
         room = self._threads() - len(self._running)
         while self._waiting and room > 0:
             key, function, args = self._waiting.popleft()
-            self._count += 1
-            name = f"{self._prefix}-{self._count}"
+            self._submitted += 1
+            name = f"{self._prefix}-{self._submitted}"
             future = self._client.submit(function, *args, key=name, pure=False)
             self._running[name] = key, future
             self._completed.add(future)
