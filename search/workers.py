@@ -99,7 +99,7 @@ class LocalWorkers:
         environment = {
             **os.environ,
             **_ENVIRONMENT,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "PYTHONPATH": os.pathsep.join(str(path) or os.getcwd() for path in sys.path),
             "TMPDIR": str(scratch),
         }
         command = [

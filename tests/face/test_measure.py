@@ -1,5 +1,9 @@
 """TeLLMe's rungs above the analytic one."""
 
+import os
+import time
+from contextlib import closing
+
 import pytest
 
 from headrace.arch.design import load_design
@@ -9,7 +13,7 @@ from headrace.arch.tellme.resources import resources
 from headrace.errors import InputError
 from headrace.models.network import load_network
 from headrace.rtl import simulators
-from headrace.search.cluster import measure_point
+from headrace.search.cluster import measure_point, open_executor
 from headrace.sim.tellme import simulate
 from headrace.sim.workload import Workload
 from headrace.verification import engine as engine_module
@@ -51,6 +55,23 @@ def test_cycle_is_the_simulation():
     assert not measured.cached
     analytic = simulate(DESIGN.point(SMALL), DEVICE, NETWORK, WORKLOAD)
     assert measured.figures["ttft_s"] != analytic.metrics["ttft_s"]
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="local workers need POSIX")
+def test_workers_measure_what_this_process_measures():
+    changes = [{}, {"decode_lanes": 8}, {"clock_mhz": 100}]
+    found = {}
+    with closing(open_executor(None, 2)) as executor:
+        for key, change in enumerate(changes):
+            values = DESIGN.point(SMALL | change)
+            task = measure_point, "cycle", "tellme", dict(values), "kv260", NETWORK, WORKLOAD
+            executor.submit(key, *task)
+        deadline = time.monotonic() + 60
+        while len(found) < len(changes):
+            found |= dict(executor.done(1))
+            assert time.monotonic() < deadline
+    for key, change in enumerate(changes):
+        assert found[key].figures == measure("cycle", **change).figures
 
 
 @pytest.mark.parametrize("fidelity", ["analytic", "netlist"])
