@@ -113,11 +113,18 @@ class Database:
         clock = sa.func.extract("epoch", sa.func.clock_timestamp())
         return float(connection.execute(sa.select(clock)).scalar_one())
 
-    def close(self) -> None:
-        """Close all connections; a SQLite study is then one file again."""
-        if self.sqlite:
+    def close(self, *, tidy: bool = False) -> None:
+        """Close all connections; with `tidy`, a SQLite study is then one plain file again.
+
+        Else a file that has been in use keeps asking for files beside it, which a read-only
+        folder refuses. SQLite does not allow it while others use the file.
+        """
+        if tidy and self.sqlite:
             with suppress(*self._errors), self._lock, self._engine.connect() as connection:
-                _leave_wal(connection)
+                raw: Any = connection.connection.driver_connection
+                raw.execute("PRAGMA busy_timeout=0")
+                if raw.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+                    raw.execute("PRAGMA journal_mode=DELETE")
         self._engine.dispose()
 
 
@@ -257,14 +264,6 @@ def _prepare_sqlite(engine: Engine) -> None:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                 connection.info["wal"] = True
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _leave_wal(connection: Connection) -> None:
-    """Go back to the rollback journal, so that -wal and -shm go; refused while others work."""
-    if connection.info.get("wal"):
-        raw: Any = connection.connection.driver_connection
-        raw.execute("PRAGMA busy_timeout=0")
-        raw.execute("PRAGMA journal_mode=DELETE")
 
 
 def _reason(error: BaseException) -> str:

@@ -85,7 +85,7 @@ class Store:
 
     def close(self) -> None:
         """Close all connections."""
-        self._database.close()
+        self._database.close(tidy=True)
 
     def studies(self) -> list[StudyInfo]:
         """Return what is stored, the oldest first.

@@ -87,6 +87,25 @@ def test_closing_leaves_one_file(path):
     assert [p.name for p in path.parent.iterdir()] == ["study.db"]
 
 
+_KILLED = """
+import os, sys
+from headrace.search.store import open_store
+store = open_store(sys.argv[1])
+assert store.open().claim("analytic", [7], "killed") == [7]
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_kill_leaves_is_tidied_by_the_next_even_if_it_only_reads(path):
+    subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False, timeout=60)
+    assert (path.parent / "study.db-wal").exists()
+    with open_store(str(path)) as store:
+        assert store.open().owners() == ["killed"]
+    assert [p.name for p in path.parent.iterdir()] == ["study.db"]
+    with open_store(f"sqlite:///{path}?mode=ro") as store:
+        assert store.open().owners() == ["killed"]
+
+
 # Things that are no study database.
 
 
@@ -122,8 +141,9 @@ def test_an_empty_file_becomes_a_database_when_asked(tmp_path):
 
 def test_the_database_of_another_application_stays_as_it_is(tmp_path):
     path = tmp_path / "photos.db"
-    with sqlite3.connect(path) as raw:
+    with closing(sqlite3.connect(path)) as raw:
         raw.execute("CREATE TABLE photos (name TEXT)")
+        raw.execute("PRAGMA journal_mode=WAL")
     before = path.read_bytes()
     assert "belongs to another application" in _refused(path, create=True)
     assert path.read_bytes() == before
