@@ -101,15 +101,7 @@ def fill_metrics(
             before[OUTPUT] += attention
             tokens = 1 if stage else problem.prompt
             cycles, busy = pass_cycles(
-                cuts,
-                order,
-                before,
-                problem.layers,
-                tokens,
-                stage,
-                rows[r, _SLOTS],
-                steals,
-                attention,
+                cuts, order, before, problem.layers, tokens, stage, slots, steals, attention
             )
             memo[stage, slot, 0] = attention
             memo[stage, slot, 1] = cycles
