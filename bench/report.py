@@ -36,7 +36,9 @@ TIMED = """async ([action, k]) => {
     element.dispatchEvent(new Event(type));
   };
   canvas.setPointerCapture = lines.setPointerCapture = () => {};
-  const place = scatter.place((k * 4999) % report.count);
+  let point = (k * 4999) % report.count;
+  while (scatter.place(point).some((v) => !Number.isFinite(v))) point = (point + 1) % report.count;
+  const place = scatter.place(point);
   const axis = parallel.axes[k % parallel.axes.length];
   const actions = {
     hover: () => fire(canvas, "pointermove", ...place),

@@ -242,6 +242,20 @@ def test_filters_count_what_numpy_counts(open_report: Open, data: ReportData) ->
     assert count(page) == (data.feasible & (lut <= 80000.5) & (clock_mhz >= 250)).sum()
 
 
+def test_what_was_drawn_before_is_wiped_off(open_report: Open) -> None:
+    page = open_report()
+    pictures = "[...document.querySelectorAll('canvas')].map(c => c.toDataURL())"
+    before = page.evaluate(pictures)
+    page.select_option("#y", "power_w")
+    page.uncheck("#feasible")
+    settle(page)
+    assert page.evaluate(pictures)[0] != before[0]
+    page.select_option("#y", "decode_tok_per_s")
+    page.check("#feasible")
+    settle(page)
+    assert page.evaluate(pictures) == before
+
+
 @pytest.mark.parametrize(
     "text, fault",
     [
@@ -425,6 +439,19 @@ def _luminance(colour: str) -> float:
     parts = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("objective", ["decode_tok_per_s", "lut"])
+def test_one_objective_is_drawn_over_another_figure(
+    open_report: Open, data: ReportData, objective: str
+) -> None:
+    figures = tuple(
+        dataclasses.replace(f, sense=f.sense if f.name == objective else "") for f in data.figures
+    )
+    page = open_report(dataclasses.replace(data, figures=figures))
+    chosen = [page.input_value(menu) for menu in ("#x", "#y")]
+    assert objective in chosen
+    assert chosen[0] != chosen[1]
 
 
 def test_a_report_without_front_best_or_second_rung(open_report: Open, data: ReportData) -> None:

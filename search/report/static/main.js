@@ -7,114 +7,38 @@ const byId = (id) => document.getElementById(id);
 
 async function main() {
   const report = await loadReport();
-  const objectives = report.figures.filter((figure) => figure.sense), n = report.count;
-  const figures = report.figures.filter((figure) => !objectives.includes(figure));
-  const state = {
-    x: objectives.find((o) => o.available) ?? objectives[1] ?? figures[0], y: objectives[0] ?? figures[1], colour: null, xlog: false, ylog: false,
-    test: null, ranges: new Map(), base: new Uint8Array(n), mask: new Uint8Array(n), count: 0,
-    selected: -1, palette: [], colourOf: () => 0, parallel: [],
-  };
+  const state = firstState(report);
   const scatter = new Scatter(byId("scatter"), report, state);
   const parallel = new Parallel(byId("parallel"), report, state);
-  const rank = new Map(report.axes.map((a) => [a.name, Math.max(0, ...report.importance.map((one) => one.shares[a.name] ?? 0))]));
-  const varying = report.axes.filter((axis) => axis.varies);
-  const ranked = [...varying].sort((a, b) => rank.get(b.name) - rank.get(a.name)).slice(0, 10);
-
-  function columnsChosen() {
-    state.parallel = [...objectives, ...(byId("all").checked ? varying : varying.filter((axis) => ranked.includes(axis)))];
-  }
-
-  function filter() {
-    const onlyFeasible = byId("feasible").checked, onlyFront = byId("front").checked;
-    const { base, mask, test } = state;
-    for (let i = 0; i < n; i++) base[i] = (!onlyFeasible || report.feasible[i]) && (!onlyFront || report.front[i]);
-    mask.set(base);
-    for (const [{ values }, [low, high]] of state.ranges)
-      for (let i = 0; i < n; i++) if (!(values[i] >= low && values[i] <= high)) mask[i] = 0;
-    if (test) for (let i = 0; i < n; i++) if (mask[i] && !test(i)) mask[i] = 0;
-    state.count = mask.reduce((sum, one) => sum + one, 0);
-    byId("count").textContent = `${state.count.toLocaleString("en-US")} of ${n.toLocaleString("en-US")} points shown`;
-  }
-
-  function colours() {
-    const legend = byId("legend"), { colour } = state;
-    if (!colour) {
-      const names = [...CLASSES, ...report.rungs.slice(1)];
-      const hexes = ["--infeasible", "--feasible", "--front", "--rung1", "--rung2"].map(theme);
-      state.palette = hexes.map(rgb);
-      state.colourOf = (i) => (report.rung[i] ? 2 + Math.min(2, report.rung[i]) : report.feasible[i] + (report.front[i] && 1));
-      legend.replaceChildren(...names.slice(0, 5).flatMap((name, k) => [swatch(hexes[k]), name]),
-        swatch(theme("--published")), "published ★", swatch(theme("--best")), "best ◆");
-      return;
-    }
-    const [low, high] = extent(colour.values, state.mask) ?? [0, 1], gain = 255 / (high - low || 1);
-    state.palette = Array.from({ length: 256 }, (_, k) => {
-      const place = (k / 255) * (VIRIDIS.length - 1), at = Math.min(VIRIDIS.length - 2, Math.floor(place));
-      const [a, b] = [rgb(VIRIDIS[at]), rgb(VIRIDIS[at + 1])];
-      return a.map((v, c) => v + (b[c] - v) * (place - at));
-    });
-    state.colourOf = (i) => Math.max(0, Math.min(255, Math.round((colour.values[i] - low) * gain))) || 0;
-    const ramp = make("i", { class: "ramp" }), name = (v) => (colour.labels ? colour.labels[v] : shown(v));
-    ramp.style.background = `linear-gradient(90deg, ${VIRIDIS.join()})`;
-    legend.replaceChildren(name(low), ramp, name(high));
-  }
-
-  function draw() {
-    colours();
+  const ranges = makeRanges(report, state, setRange);
+  const draw = () => {
+    colours(report, state);
     scatter.draw();
     parallel.draw();
-    byId("lines").textContent = `Every shown point counts: darker lines carry more of them. ${parallel.drawn} of ${parallel.onFront} `
-      + "shown points of the front as whole lines. Drag along an axis to filter, click it to stop.";
-  }
-
+    byId("lines").textContent = `Every shown point counts: darker lines carry more of them. ${parallel.drawn} of `
+      + `${parallel.onFront} shown points of the front as whole lines. Drag along an axis to filter, click it to stop.`;
+  };
   // All changes of one frame are drawn once.
   let pending = false;
-  function update() {
+  const update = () => {
     if (pending) return;
     pending = true;
-    requestAnimationFrame(() => { pending = false; filter(); rangeInputs.refresh(); draw(); });
-  }
-
-  function select(i) {
-    state.selected = i;
-    showDetail(report, i, byId("detail"), select);
-    scatter.marks();
-    parallel.marks();
-  }
-
+    requestAnimationFrame(() => { pending = false; filter(report, state); ranges.refresh(); draw(); });
+  };
   function setRange(column, range) {
     if (range) state.ranges.set(column, range); else state.ranges.delete(column);
     update();
   }
-
-  const rangeInputs = makeRanges(report, state, setRange);
+  const select = (i) => {
+    state.selected = i;
+    showDetail(report, i, byId("detail"), select);
+    scatter.marks();
+    parallel.marks();
+  };
   makeSelects(report, state, update);
   pointScatter(scatter, report, state, select, setRange);
   pointParallel(parallel, setRange);
-  for (const id of ["feasible", "front"]) byId(id).addEventListener("change", update);
-  byId("all").addEventListener("change", () => { columnsChosen(); update(); });
-  byId("constraint").placeholder = `such as ${report.figures[0]?.name} <= ${shown(report.figures[0]?.values[report.published ?? 0])}`;
-  byId("constraint").addEventListener("input", () => {
-    const text = byId("constraint").value, fault = byId("fault");
-    try {
-      state.test = text.trim() ? parseConstraint(text, report.byName) : null;
-      fault.hidden = true;
-    } catch (error) {
-      fault.textContent = error.message;
-      fault.hidden = false;
-      return;
-    }
-    update();
-  });
-  byId("reset").addEventListener("click", () => {
-    state.ranges.clear();
-    state.test = null;
-    byId("constraint").value = "";
-    byId("fault").hidden = true;
-    byId("feasible").checked = true;
-    byId("front").checked = false;
-    update();
-  });
+  makeFilters(report, state, update);
   for (const id of ["best", "published"]) {
     byId(id).disabled = report[id] === null;
     byId(id).addEventListener("click", () => select(report[id]));
@@ -123,9 +47,7 @@ async function main() {
   byId("facts").append(...report.facts.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, value))));
   showImportance(report, byId("importance"));
   showChanges(report, byId("changes"), select);
-  columnsChosen();
-  byId("feasible").checked = report.feasible.some((one) => one);
-  filter();
+  filter(report, state);
   draw();
   select(report.best ?? report.published ?? -1);
   new ResizeObserver(update).observe(byId("chart"));
@@ -133,6 +55,89 @@ async function main() {
   // For the console: what is shown, and where a point lies on the screen.
   window.headraceReport = { report, state, scatter, parallel };
   document.body.dataset.ready = "";
+}
+
+function firstState(report) {
+  const objectives = report.figures.filter((figure) => figure.sense), n = report.count;
+  const x = objectives.find((o) => o.available) ?? objectives[1] ?? report.figures[1] ?? report.figures[0];
+  return {
+    x, y: [...objectives, ...report.figures].find((figure) => figure !== x) ?? x,
+    colour: null, xlog: false, ylog: false, test: null, ranges: new Map(), base: new Uint8Array(n), mask: new Uint8Array(n),
+    count: 0, selected: -1, palette: [], colourOf: () => 0, parallel: parallelColumns(report, false),
+  };
+}
+
+// The objectives, then the axes that vary: all, or the ten that matter most to an objective.
+function parallelColumns(report, all) {
+  const most = (axis) => Math.max(0, ...report.importance.map((one) => one.shares[axis.name] ?? 0));
+  const varying = report.axes.filter((axis) => axis.varies);
+  const chosen = all ? varying : [...varying].sort((a, b) => most(b) - most(a)).slice(0, 10);
+  return [...report.figures.filter((figure) => figure.sense), ...varying.filter((axis) => chosen.includes(axis))];
+}
+
+// Which points are shown: `base` by the switches, `mask` by everything.
+function filter(report, state) {
+  const onlyFeasible = byId("feasible").checked, onlyFront = byId("front").checked;
+  const { base, mask, test } = state, n = report.count;
+  for (let i = 0; i < n; i++) base[i] = (!onlyFeasible || report.feasible[i]) && (!onlyFront || report.front[i]);
+  mask.set(base);
+  for (const [{ values }, [low, high]] of state.ranges)
+    for (let i = 0; i < n; i++) if (!(values[i] >= low && values[i] <= high)) mask[i] = 0;
+  if (test) for (let i = 0; i < n; i++) if (mask[i] && !test(i)) mask[i] = 0;
+  state.count = mask.reduce((sum, one) => sum + one, 0);
+  byId("count").textContent = `${state.count.toLocaleString("en-US")} of ${n.toLocaleString("en-US")} points shown`;
+}
+
+// Palette, colour of each point, and the legend: by kind of point or along a column.
+function colours(report, state) {
+  const legend = byId("legend"), { colour } = state;
+  if (!colour) {
+    const names = [...CLASSES, ...report.rungs.slice(1)];
+    const hexes = ["--infeasible", "--feasible", "--front", "--rung1", "--rung2"].map(theme);
+    state.palette = hexes.map(rgb);
+    state.colourOf = (i) => (report.rung[i] ? 2 + Math.min(2, report.rung[i]) : report.front[i] ? 2 : report.feasible[i]);
+    legend.replaceChildren(...names.slice(0, 5).flatMap((name, k) => [swatch(hexes[k]), name]),
+      swatch(theme("--published")), "published ★", swatch(theme("--best")), "best ◆");
+    return;
+  }
+  const [low, high] = extent(colour.values, state.mask) ?? [0, 1], gain = 255 / (high - low || 1);
+  state.palette = Array.from({ length: 256 }, (_, k) => {
+    const place = (k / 255) * (VIRIDIS.length - 1), at = Math.min(VIRIDIS.length - 2, Math.floor(place));
+    const [a, b] = [rgb(VIRIDIS[at]), rgb(VIRIDIS[at + 1])];
+    return a.map((v, c) => v + (b[c] - v) * (place - at));
+  });
+  state.colourOf = (i) => Math.max(0, Math.min(255, Math.round((colour.values[i] - low) * gain))) || 0;
+  const ramp = make("i", { class: "ramp" }), name = (v) => (colour.labels ? colour.labels[v] : shown(v));
+  ramp.style.background = `linear-gradient(90deg, ${VIRIDIS.join()})`;
+  legend.replaceChildren(name(low), ramp, name(high));
+}
+
+function makeFilters(report, state, update) {
+  const box = byId("constraint"), fault = byId("fault"), first = report.figures[0];
+  byId("feasible").checked = report.feasible.some((one) => one);
+  for (const id of ["feasible", "front"]) byId(id).addEventListener("change", update);
+  byId("all").addEventListener("change", () => { state.parallel = parallelColumns(report, byId("all").checked); update(); });
+  if (first) box.placeholder = `such as ${first.name} <= ${shown(first.values[report.published ?? 0])}`;
+  box.title = `Names: ${[...report.byName.keys()].join(", ")}`;
+  box.addEventListener("input", () => {
+    try {
+      state.test = box.value.trim() ? parseConstraint(box.value, report.byName) : null;
+      fault.hidden = true;
+      update();
+    } catch (error) {
+      fault.textContent = error.message;
+      fault.hidden = false;
+    }
+  });
+  byId("reset").addEventListener("click", () => {
+    state.ranges.clear();
+    state.test = null;
+    box.value = "";
+    fault.hidden = true;
+    byId("feasible").checked = report.feasible.some((one) => one);
+    byId("front").checked = false;
+    update();
+  });
 }
 
 function makeSelects(report, state, update) {

@@ -137,13 +137,14 @@ function roofline(detail) {
   svg.append(make("path", { class: "roof", d: `M${corner},${y.at(Math.max(low * bandwidth, y.back(height - 40)))}L${x.at(ridge)},${y.at(peak)}H${width - 10}` }),
     make("text", { x: (52 + width) / 2, y: height - 6, "text-anchor": "middle" }, "intensity (operations per byte)"),
     make("text", { x: -(height - 30) / 2, y: 12, transform: "rotate(-90)", "text-anchor": "middle" }, "rate (GOP/s)"));
-  const used = [[0, 0, width, 8], [x.at(ridge), y.at(peak) - 2, width, y.at(peak) + 2]];
+  const used = [[0, 0, width, 8], [x.at(ridge), y.at(peak) - 2, width, y.at(peak) + 2],
+    ...detail.roofline.map((p) => [x.at(p[1]) - 5, y.at(p[2]) - 5, x.at(p[1]) + 5, y.at(p[2]) + 5])];
   for (const [name, intensity, rate, bound] of detail.roofline) {
     const [px, py] = [x.at(intensity), y.at(rate)], isRight = px > width * 0.6;
     const left = isRight ? px - 8 - 5.6 * name.length : px + 8, right = left + 5.6 * name.length;
     const hits = (at) => used.some(([a, b, c, d]) => left < c && right > a && at - 10 < d && at + 2 > b);
     const at = [4, 15, -7, 26, -18, 37, 48].map((step) => py + step).find((place) => !hits(place)) ?? py;
-    used.push([left, at - 10, right, at + 2], [px - 5, py - 5, px + 5, py + 5]);
+    used.push([left, at - 10, right, at + 2]);
     svg.append(make("circle", { class: bound, cx: px, cy: py, r: 4.5 }, make("title", {}, `${name}: ${shown(intensity)} OP/byte, ${shown(rate / 1e9)} GOP/s, bound by ${bound}`)),
       make("text", { x: px + (isRight ? -8 : 8), y: at, "text-anchor": isRight ? "end" : "start" }, name.replaceAll("_", " ")));
   }

@@ -25,7 +25,6 @@ class Parallel {
       return { column, scale, domain, x: 34 + (k * (width - 100)) / Math.max(1, wanted.length - 1), bins: this.binned(column, scale, domain) };
     });
     const [context] = this.contexts;
-    context.clearRect(0, 0, width, this.height);
     for (let k = 0; k + 1 < this.axes.length; k++) this.between(context, this.axes[k], this.axes[k + 1]);
     this.whole(context);
     this.frame(context);

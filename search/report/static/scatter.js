@@ -12,6 +12,7 @@ function fitted(root, least = 200) {
     if (canvas.width !== across || canvas.height !== down) [canvas.width, canvas.height] = [across, down];
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
     return context;
   });
   return { width, height, ratio, contexts };
@@ -43,7 +44,7 @@ function makeScale(column, domain, isLog, from, to) {
   if (low === high) [low, high] = isLog ? [low / 2, high * 2] : [low - 1, high + 1];
   const pad = isLog ? (high / low) ** 0.03 : (high - low) * 0.03;
   [low, high] = isLog ? [low / pad, high * pad] : [low - pad, high + pad];
-  return linear(low, high, from, to, isLog ? logTicks(low, high) : ticksOf(low, high), isLog);
+  return linear(low, high, from, to, isLog ? logTicks(low, high) : ticksOf(low, high, Math.abs(to - from) / (from < to ? 90 : 45)), isLog);
 }
 
 function linear(low, high, from, to, ticks, isLog) {
@@ -56,8 +57,8 @@ function linear(low, high, from, to, ticks, isLog) {
   };
 }
 
-function ticksOf(low, high) {
-  const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
+function ticksOf(low, high, most = 6) {
+  const rough = (high - low) / Math.max(2, most), power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((m) => m * power >= rough) * power, ticks = [];
   for (let k = Math.ceil(low / step); k * step <= high; k++) ticks.push([k * step, shown(k * step)]);
   return ticks;
