@@ -49,6 +49,10 @@ def make(problem: Problem) -> Strategy:
     InputError
         The strategy is not a sequential one.
     """
+    if problem.spec.strategy == "two-stage":
+        from headrace.search.strategies.two_stage import TwoStage
+
+        return TwoStage(problem)
     # Optuna takes a second to import, so only studies that use it do.
     if problem.spec.strategy == "nsga2":
         from headrace.search.strategies.nsga2 import Nsga2

@@ -53,15 +53,23 @@ class Genome:
         columns = [np.searchsorted(self._levels[a], rows[:, a]) for a in self.axes]
         return np.array(columns, np.int64).reshape(len(self.axes), len(rows)).T
 
-    def indices(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the indices of genomes, shape (n, genes), repaired where rules forbid them.
+    def indices(
+        self, genes: NDArray[np.int64], firm: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the indices of genomes, repaired where rules forbid them.
 
-        Positions outside of an axis count as its nearest end.
+        Parameters
+        ----------
+        genes : int64 array, shape (n, genes)
+            Positions outside of an axis count as its nearest end.
+        firm : bool array, shape (n, genes), optional
+            Genes that a repair changes only if it has to.
         """
         genes = np.clip(genes, 0, self.sizes - 1)
+        firm = np.zeros(genes.shape, np.bool_) if firm is None else firm
         index = np.zeros(len(genes), np.int64)
         for block in self._blocks:
-            index = index * block.size + block.entries(genes)
+            index = index * block.size + block.entries(genes, firm)
         return index
 
 
@@ -79,7 +87,7 @@ class _BlockGenes:
         self._order = np.argsort(packed)
         self._packed = packed[self._order]
         self._complete = self.size == prod(self._radix)
-        self._repaired: dict[int, int] = {}
+        self._repaired: dict[tuple[int, bytes], int] = {}
 
     def _pack(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         code = np.zeros(len(positions), np.int64)
@@ -87,21 +95,22 @@ class _BlockGenes:
             code = code * size + positions[:, column]
         return code
 
-    def entries(self, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def entries(self, genes: NDArray[np.int64], firm: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the entries of the block's table for whole genomes."""
-        positions = genes[:, self._genes]
+        positions, firm = genes[:, self._genes], firm[:, self._genes]
         wanted = self._pack(positions)
         place = np.minimum(np.searchsorted(self._packed, wanted), self.size - 1)
         entry = self._order[place]
         if not self._complete:
             for row in np.flatnonzero(self._packed[place] != wanted):
-                code = int(wanted[row])
-                if code not in self._repaired:
-                    self._repaired[code] = self._nearest(positions[row])
-                entry[row] = self._repaired[code]
+                key = (int(wanted[row]), firm[row].tobytes())
+                if key not in self._repaired:
+                    self._repaired[key] = self._nearest(positions[row], firm[row])
+                entry[row] = self._repaired[key]
         return entry
 
-    def _nearest(self, position: NDArray[np.int64]) -> int:
+    def _nearest(self, position: NDArray[np.int64], firm: NDArray[np.bool_]) -> int:
         away = np.abs(self._table - position)
-        shift = (away / (np.array(self._radix) * len(self._radix))).sum(axis=1)  # below 1
-        return int(np.argmin((away > 0).sum(axis=1) + shift))
+        weight = np.where(firm, len(firm) + 1, 1)
+        shift = away @ (1 / (np.array(self._radix) * len(firm)))  # below 1
+        return int(np.argmin((away > 0) @ weight + shift))

@@ -9,6 +9,7 @@ from headrace.search.problem import Evaluated, Problem
 from headrace.search.strategies.genome import Genome
 from headrace.search.strategies.history import History
 from headrace.search.strategies.library import Library, quiet
+from headrace.search.strategies.selection import joined
 
 __all__ = ["Nsga2"]
 
@@ -52,11 +53,7 @@ class Nsga2:
     def tell(self, found: Evaluated) -> None:
         """Select the survivors of a generation and their parents."""
         fresh = self._history.add(found)
-        pool = Evaluated(
-            np.concatenate([self._parents.indices, fresh.indices]),
-            np.concatenate([self._parents.costs, fresh.costs]),
-            np.concatenate([self._parents.violation, fresh.violation]),
-        )
+        pool = joined(self._parents, fresh)
         chosen = np.array([t.number for t in self._survivors(pool)], np.int64)
         self._parents = Evaluated(pool.indices[chosen], pool.costs[chosen], pool.violation[chosen])
         self._asked = None
