@@ -4,11 +4,12 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
@@ -202,8 +203,6 @@ def test_a_lease_ends_is_renewed_and_given_back(study):
 
 
 def test_a_lease_that_a_wrong_clock_gave_does_not_last_for_ever(tmp_path, spec):
-    import sqlite3
-
     path = tmp_path / "study.db"
     with open_store(str(path), create=True) as store:
         store.create("s", spec).claim("analytic", [0], "a")
@@ -366,6 +365,9 @@ def test_killed_processes_leave_whole_units(where, spec, nursery, rounds):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 met += 1
+        if "://" not in where:
+            with closing(sqlite3.connect(where)) as raw:
+                assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         with open_store(where) as store:
             count = _check_whole(store.open(), units, points)
             assert count >= seen
@@ -382,8 +384,6 @@ def test_killed_processes_leave_whole_units(where, spec, nursery, rounds):
 
 
 def test_figures_are_strict_json(tmp_path, spec):
-    import sqlite3
-
     path = tmp_path / "study.db"
     with open_store(str(path), create=True) as store:
         point = _point(0, figures={"a": math.nan, "b": -math.inf, "c": 2.0})
