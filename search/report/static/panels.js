@@ -151,6 +151,11 @@ function roofline(detail) {
   return svg;
 }
 
+// A relative change; what is only rounding in the last bits counts as none.
+function percent(change) {
+  return Math.abs(change) < 1e-12 ? "0 %" : `${change > 0 ? "+" : ""}${shown(100 * change)} %`;
+}
+
 function decade(value) {
   return Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
 }
@@ -189,5 +194,5 @@ function showChanges(report, root, act) {
   root.append(make("p", { class: "hint" }, "Kendall's tau compares the order of the points that both rungs evaluated: 1 is the same order, –1 the opposite one."),
     table(["rungs", "objective", "points", "tau", "largest change", "of point", "best stays best"], report.changes.map((c) => [
       `${c.lower} → ${c.upper}`, c.objective, c.points, c.tau === null ? "–" : c.tau.toFixed(3),
-      `${c.largest > 0 ? "+" : ""}${shown(100 * c.largest)} %`, moved(c.moved), c.same_best ? "yes" : "no"])));
+      percent(c.largest), moved(c.moved), c.same_best ? "yes" : "no"])));
 }

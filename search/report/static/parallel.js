@@ -22,7 +22,7 @@ class Parallel {
       const domain = extent(column.values, state.base) ?? [0, 1];
       const isLog = !column.labels && isWide(domain);
       const scale = makeScale(column, domain, isLog, this.bottom, this.top);
-      return { column, scale, domain, x: 34 + (k * (width - 100)) / Math.max(1, wanted.length - 1), bins: this.binned(column, scale, domain) };
+      return { column, scale, domain, x: 34 + (k * (width - 124)) / Math.max(1, wanted.length - 1), bins: this.binned(column, scale, domain) };
     });
     const [context] = this.contexts;
     for (let k = 0; k + 1 < this.axes.length; k++) this.between(context, this.axes[k], this.axes[k + 1]);

@@ -112,7 +112,7 @@ class Scatter {
   }
 
   // Blend a disc per point into an image: fast without a GPU. The fifth disc in the same place
-  // would change nothing one can see.
+  // would change nothing one can see. The front comes after the rest, measured points last.
   paint(context) {
     const { px, py, ratio, state, report } = this, { palette, colourOf } = state;
     const [left, top, right, bottom] = this.area.map((v) => Math.round(v * ratio));
@@ -123,12 +123,12 @@ class Scatter {
     const small = disc((few ? 3.2 : 1.8) * ratio, few ? 0.75 : 0.45);
     const large = disc((few ? 4.2 : 2.8) * ratio, 0.9);
     const hits = new Uint8Array(width * height);
-    for (const onFront of [0, 1])
+    for (const layer of [0, 1, 2])
       for (let i = 0; i < px.length; i++) {
-        if (report.front[i] !== onFront || px[i] !== px[i]) continue;
+        if ((report.rung[i] ? 2 : report.front[i]) !== layer || px[i] !== px[i]) continue;
         const cx = Math.round(px[i] * ratio) - left, cy = Math.round(py[i] * ratio) - top;
-        if (!onFront && hits[cy * width + cx]++ > 3) { hits[cy * width + cx]--; continue; }
-        const colour = palette[colourOf(i)], stamp = onFront ? large : small;
+        if (!layer && hits[cy * width + cx]++ > 3) { hits[cy * width + cx]--; continue; }
+        const colour = palette[colourOf(i)], stamp = layer ? large : small;
         for (let s = 0; s < stamp.length; s += 3) {
           const u = cx + stamp[s], v = cy + stamp[s + 1], alpha = stamp[s + 2];
           if (u < 0 || v < 0 || u >= width || v >= height) continue;
