@@ -51,6 +51,9 @@ class Bisection:
         self._told: dict[int, tuple[NDArray[np.float64], bool]] = {}
         self._finished: set[int] = set()  # what is told does not change: finished for good
 
+    def __contains__(self, index: int) -> bool:
+        return index in self._told
+
     def add(self, found: Evaluated) -> None:
         """Take answers into account."""
         feasible = (found.violation == 0).tolist()

@@ -25,11 +25,11 @@ class TwoStage:
     The first batch holds the published point, both corners of the space, and the ends of every
     axis around the published point (without one, around the middle). Then every batch of 32 gets
     up to 8 points from stage two (`Bisection`), which goes through the front found so far,
-    loneliest points and extremes first. The rest are children of stage one: two parents out of 64
-    survivors, each the better of two drawn, exchange about half of their genes; each gene is
-    moved with a probability of one in the number of genes, along an ordered axis by 1, 2, 3 ...
-    positions with probability 1/2, 1/4, 1/8 ..., among names to any. The front of stage two and
-    the survivors of stage one are chosen among all points told, whichever stage asked for them.
+    extremes and loneliest points first, then through the survivors. The rest are children of
+    stage one: two parents out of 64 survivors, each the better of two drawn, exchange about half
+    of their genes; each gene is moved with a probability of one in the number of genes, along an
+    ordered axis by 1, 2, 3 ... positions with probability 1/2, 1/4, 1/8 ..., among names to any.
+    Front and survivors are chosen among all points told, whichever stage asked for them.
 
     Parameters
     ----------
@@ -82,8 +82,10 @@ class TwoStage:
     def _probes(self) -> list[int]:
         """Return new points of stage two."""
         ids, lonely = self._front.ids, crowding(self._front.costs)
+        feasible = self._survivors.indices[self._survivors.violation == 0]
+        starts = dict.fromkeys([*ids[np.lexsort((ids, -lonely))].tolist(), *feasible.tolist()])
         wanted = list[int]()
-        for start in ids[np.lexsort((ids, -lonely))].tolist():
+        for start in starts:
             wanted += self._history.unseen(self._bisection.probes(start), wanted)
             if len(wanted) >= _PROBES:
                 break

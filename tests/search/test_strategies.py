@@ -16,7 +16,9 @@ from headrace.search.evaluator import Batch, Budget
 from headrace.search.problem import Evaluated, Problem, network_hash
 from headrace.search.spec import Spec
 from headrace.search.strategies import SEQUENTIAL, make
+from headrace.search.strategies.bisection import Bisection
 from headrace.search.strategies.genome import Genome
+from headrace.search.strategies.selection import crowding, ranks, survivors
 from headrace.sim.workload import Workload
 
 NETWORK = load_network("bitnet-b1.58-large")
@@ -217,3 +219,81 @@ def test_forbidden_genomes_become_the_nearest_allowed() -> None:
     # Beyond the ends of an axis.
     wanted = TOY.point({"a": 12, "b": 1, "c": 12, "method": "x", "fast": False})
     assert genome.indices(np.array([[99, -3, 12, 0, 0]])).tolist() == [space.index(wanted)]
+
+
+def test_firm_genes_stay_where_others_can_give_way() -> None:
+    space = problem("tpe").space
+    genome = Genome(space)
+    # a = 3 is wanted with b = 1: without a say b becomes 2, with a firm b a becomes 4.
+    wanted = np.array([[2, 0, 0, 0, 0]])
+    firm = np.array([[False, True, False, False, False]])
+    loose, held = genome.indices(wanted), genome.indices(wanted, firm)
+    for repaired, (a, b) in ((loose, (3, 2)), (held, (4, 1))):
+        point = TOY.point({"a": a, "b": b, "c": 1})
+        assert repaired.tolist() == [space.index(point)]
+
+
+def test_bisection_finds_the_cheapest_block_that_meets_the_bound() -> None:
+    study = problem("two-stage")
+    bisection = Bisection(Genome(study.space))
+
+    def at(**values: Any) -> int:
+        return study.space.index(TOY.point(values))
+
+    # 960 / (12 x 8) = 10 s hides behind 40 / 2 = 20 s, and a = 6 is the least that still does.
+    start = at(a=12, b=8, c=2)
+    asked = [start]
+    while asked:
+        assert len(asked) == len(set(asked))
+        bisection.add(study.evaluate(np.array(asked)))
+        seen = set(asked)
+        asked = bisection.probes(start)
+        assert not seen & set(asked)
+    answers = bisection.probes
+    assert answers(start) == []
+    told = {
+        values: at(**dict(zip("abc", values, strict=True))) in bisection
+        for values in [(6, 8, 2), (5, 8, 2), (12, 4, 2), (12, 3, 2)]
+    }
+    assert all(told.values())  # both sides of both boundaries
+    assert at(a=11, b=8, c=2) not in bisection  # the others are skipped
+    assert at(a=12, b=8, c=2, method="y") in bisection
+    assert at(a=12, b=8, c=2, method="z") in bisection
+
+
+def test_ranks_put_feasible_fronts_before_violations() -> None:
+    costs = np.array([[1, 4], [2, 2], [4, 1], [3, 3], [2, 2], [5, 5], [0, 0], [0, 0]], float)
+    violation = np.array([0, 0, 0, 0, 0, 0, 2, 1], float)
+    assert ranks(costs, violation).tolist() == [0, 0, 0, 1, 0, 2, 4, 3]
+
+
+def test_crowding_is_the_gap_between_neighbours() -> None:
+    # Spans 8 and 4: (3 - 0) / 8 + (4 - 2) / 4 and (8 - 1) / 8 + (3 - 0) / 4.
+    found = crowding(np.array([[0, 4], [1, 3], [3, 2], [8, 0]], float))
+    assert found.tolist() == [np.inf, 3 / 8 + 2 / 4, 7 / 8 + 3 / 4, np.inf]
+    assert crowding(np.array([[2.0, 1.0]] * 3)).tolist() == [0, 0, 0]
+
+
+def test_survivors_are_the_best_fronts_and_the_loneliest_of_the_last() -> None:
+    costs = np.array([[0, 4], [1, 3], [3, 2], [8, 0], [9, 9]], float)
+    points = Evaluated(np.arange(5) + 10, costs, np.zeros(5))
+    assert survivors(points, 3).indices.tolist() == [10, 13, 12]
+    assert survivors(points, 99).indices.tolist() == [10, 13, 12, 11, 14]
+
+
+@pytest.mark.parametrize("strategy", ["two-stage", "nsga2"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_twentieth_of_the_space_leads_close_to_the_optimum(strategy: str, seed: int) -> None:
+    # Method y is slower and z larger; so x, and for the least LUT within 12 s, by all of a, b, c:
+    expected = min(
+        20 * a + 3 * b * b + 8 * c + 15 * fast
+        for a in NUMBERS
+        for b in NUMBERS
+        for c in NUMBERS
+        for fast in (0, 1)
+        if a + b >= 5 and max(960 / (a * b), 40 / c) - fast <= 12
+    )
+    study = problem(strategy, "min lut s.t. time_s <= 12", samples=POINTS // 20, seed=seed)
+    found = batches(study)
+    costs = np.concatenate([f.costs[f.violation == 0, 0] for f in found])
+    assert expected <= costs.min() <= 1.02 * expected
