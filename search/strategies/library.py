@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial
 
 from headrace.search.problem import Evaluated
@@ -98,4 +99,16 @@ class Library:
 
     def genes(self, trial: Trial) -> NDArray[np.int64]:
         """Return the genome of a trial."""
-        return np.array([trial.params[name] for name in self._names], np.int64)
+        params = trial.params  # a copy each time
+        return np.array([params[name] for name in self._names], np.int64)
+
+    def child(self, study: optuna.Study, sampler: BaseSampler, trial: FrozenTrial) -> list[int]:
+        """Return the genome that `sampler` proposes, without adding a trial to the study.
+
+        This is what `optuna.Study.ask` does, less its record, which takes twice as long.
+        """
+        params = sampler.sample_relative(study, trial, self.distributions)
+        for name, distribution in self.distributions.items():
+            if name not in params:
+                params[name] = sampler.sample_independent(study, trial, name, distribution)
+        return [params[name] for name in self._names]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import NSGAIISampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from headrace.search.problem import Evaluated, Problem
 from headrace.search.strategies.genome import Genome
@@ -74,15 +74,14 @@ class Nsga2:
         study.add_trials(self._library.trials(self._parents, {_GENERATION: 0}))
         with quiet():
             sampler = NSGAIISampler(
-                population_size=len(self._parents.indices),
-                seed=self._history.seed(1),
+                population_size=len(self._parents.indices), seed=self._history.seed(1)
             )
-            study.sampler = sampler
+            child = create_trial(state=TrialState.RUNNING, system_attrs={_GENERATION: 1})
             children: dict[int, None] = {}
             for _ in range(_TRIES):
-                asked = [self._library.ask(study) for _ in range(_POPULATION)]
-                genes = np.array([self._library.genes(trial) for trial in asked], np.int64)
-                children.update(dict.fromkeys(self._genome.indices(genes).tolist()))
+                genes = [self._library.child(study, sampler, child) for _ in range(_POPULATION)]
+                found = self._genome.indices(np.array(genes, np.int64))
+                children.update(dict.fromkeys(found.tolist()))
                 if len(new := self._history.unseen(children)) >= _POPULATION:
                     break
         return new
