@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments is None:  # as a process of its own, not called from Python
             signal.signal(signal.SIGTERM, _terminate)
+            # Threads that wait for their next share of points sleep instead of spinning.
+            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             if not sys.warnoptions:
                 # Of libraries to developers, such as Amaranth's about half-built hardware when
                 # it is interrupted; users cannot act on them. `python -W` shows them.
