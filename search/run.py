@@ -32,6 +32,8 @@ Progress = Callable[[str, int, int], None]
 """Takes what is going on, work done and work to do."""
 
 _LEASE_S = 60.0
+_SERIAL_LEASE_S = 3600.0
+"""Without workers nobody renews a lease while this process measures a point."""
 _RENEW_S = 15.0
 _PAUSE_S = 0.1
 _POLL_S = 0.5
@@ -229,7 +231,9 @@ class _Run:
         self.progress(f"{rung} rung", len(done), len(plan))
         executor = open_executor(scheduler, workers)
         try:
-            self._measure(rung, plan, done, executor)
+            serial = workers == 0 and scheduler is None
+            lease_s = _SERIAL_LEASE_S if serial else _LEASE_S
+            self._measure(rung, plan, done, executor, lease_s)
         finally:
             executor.close()
 
@@ -245,14 +249,16 @@ class _Run:
             raise InputError(f"study {self.study.name}: the plan of rung {rung} is damaged")
         return noted
 
-    def _measure(self, rung: str, plan: list[int], done: set[int], executor: Executor) -> None:
+    def _measure(
+        self, rung: str, plan: list[int], done: set[int], executor: Executor, lease_s: float
+    ) -> None:
         running: set[int] = set()
         renewed = time.monotonic()
         while len(done) < len(plan):
             waiting = [n for n in range(len(plan)) if n not in done and n not in running]
             free = min(executor.capacity - len(running), len(waiting))
             if free > 0:
-                claimed = self.study.claim(rung, waiting, self.owner, _LEASE_S, most=free)
+                claimed = self.study.claim(rung, waiting, self.owner, lease_s, most=free)
                 for n in claimed:
                     self._submit(executor, rung, n, plan[n])
                     running.add(n)
@@ -266,7 +272,7 @@ class _Run:
                 done.add(n)
                 self.progress(f"{rung} rung", len(done), len(plan))
             if time.monotonic() - renewed > _RENEW_S:
-                self.study.renew(rung, self.owner, _LEASE_S)
+                self.study.renew(rung, self.owner, lease_s)
                 renewed = time.monotonic()
 
     def _submit(self, executor: Executor, rung: str, number: int, index: int) -> None:

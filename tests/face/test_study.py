@@ -84,9 +84,10 @@ def test_a_merged_study_is_the_study(study, tmp_path, capsys):
     other = tmp_path / "other.db"
     (item,) = accepted(capsys, "study", "merge", other, study)["items"]
     assert (item["evaluations"], item["conflicts"]) == (203, 0)
-    assert accepted(capsys, "study", "show", other)["pareto"] == accepted(
-        capsys, "study", "show", study
-    )["pareto"]
+    assert (
+        accepted(capsys, "study", "show", other)["pareto"]
+        == accepted(capsys, "study", "show", study)["pareto"]
+    )
     (item,) = accepted(capsys, "study", "merge", other, study)["items"]
     assert (item["units"], item["evaluations"], item["conflicts"]) == (0, 0, 0)
     compared = accepted(capsys, "study", "compare", study, other)
