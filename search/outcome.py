@@ -12,11 +12,12 @@ from headrace.search.bulk import BULK
 from headrace.search.ladder import Change, change, measured_costs, nearest
 from headrace.search.objective import Goal
 from headrace.search.pareto import pareto_front
+from headrace.search.points import analytic
 from headrace.search.problem import Problem
 from headrace.search.run import candidates
 from headrace.search.store import Evaluation, Study
 
-__all__ = ["Candidate", "Candidates", "Exploration", "Rung", "analytic", "outcome", "recorded"]
+__all__ = ["Candidate", "Candidates", "Exploration", "Rung", "outcome", "recorded"]
 
 _CHUNK = 1 << 10
 
@@ -228,7 +229,7 @@ def _rungs(study: Study, problem: Problem) -> tuple[Rung, ...]:
     for rung in problem.spec.fidelities[1:]:
         evaluations = study.evaluations(rung)
         if not below:
-            below = analytic(problem, [e.index for e in evaluations])
+            below, _ = analytic(problem, [e.index for e in evaluations])
         found.append(
             Rung(
                 fidelity=rung,
@@ -242,39 +243,13 @@ def _rungs(study: Study, problem: Problem) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def analytic(problem: Problem, indices: Sequence[int]) -> list[Evaluation]:
-    """Return the first rung's figures of points, as if each had been recorded by itself."""
-    if not len(indices):
-        return []
-    rows = problem.space.rows(np.array(indices, np.int64))
-    batch = problem.evaluator.evaluate(rows)
-    _, violation = problem.judge(batch)
-    return [
-        Evaluation(
-            rung=problem.spec.fidelities[0],
-            index=int(index),
-            hash=problem.space.decode(rows[i]).hash,
-            feasible=bool(violation[i] == 0),
-            agrees=True,
-            figures={name: float(column[i]) for name, column in batch.columns.items()},
-            detail={},
-            artefacts={},
-            seconds=0.0,
-            cached=False,
-            owner="",
-            unit=0,
-        )
-        for i, index in enumerate(indices)
-    ]
-
-
 def recorded(study: Study, problem: Problem) -> list[Evaluation]:
     """Return all evaluations on record; of a bulk strategy the points that it kept."""
     found = study.evaluations()
     if problem.spec.strategy not in BULK:
         return found
     indices, _ = candidates(study, problem, problem.spec.fidelities[0])
-    return analytic(problem, indices.tolist()) + found
+    return analytic(problem, indices)[0] + found
 
 
 def _best(problem: Problem, evaluations: Sequence[Evaluation]) -> Candidate | None:

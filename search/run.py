@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from headrace.errors import InputError
 from headrace.search.bulk import BULK, Bulk
 from headrace.search.cluster import Executor, measure_point, open_executor
-from headrace.search.evaluator import Batch
 from headrace.search.ladder import measured_costs, promote
 from headrace.search.measure import Measurement
-from headrace.search.problem import Evaluated, Problem
+from headrace.search.points import Known, analytic
+from headrace.search.problem import Problem
 from headrace.search.store import Evaluation, Study, UnitResult
 from headrace.search.strategies import make
 from headrace.search.sweep import Swept
@@ -176,7 +176,7 @@ class _Run:
         """Return unit `number`: from the record, from another process, or by `work`."""
         while True:
             done = self.study.units(self._first, after=number - 1)
-            if done:
+            if done and done[0].number == number:
                 return done[0]
             if self.study.claim(self._first, [number], self.owner, _LEASE_S):
                 return work(number)
@@ -184,10 +184,9 @@ class _Run:
 
     def _steps(self) -> None:
         """Follow a sequential strategy step by step."""
-        strategy, known = make(self.problem), _Known(self.problem)
+        strategy, known = make(self.problem), Known(self.problem)
         recorded = {u.number: u for u in self.study.units(self._first)}
-        for e in self.study.evaluations(self._first):
-            known.add_recorded(e)
+        known.add(self.study.evaluations(self._first))
         number = 0
         while True:
             unit = recorded.get(number)
@@ -197,22 +196,22 @@ class _Run:
                     break
                 unit = self._once(number, partial(self._step, known, asked))
                 if unit.owner != self.owner:  # another process was faster
-                    for e in self.study.evaluations(self._first):
-                        known.add_recorded(e)
+                    known.add(self.study.evaluations(self._first))
             strategy.tell(known.of(unit.kept))
             number += 1
             if number >= len(recorded):  # what is on record is not work
                 self.progress("exploring", len(known), self.problem.spec.samples)
 
-    def _step(self, known: "_Known", asked: NDArray[np.int64], number: int) -> UnitResult:
+    def _step(self, known: Known, asked: NDArray[np.int64], number: int) -> UnitResult:
         """Evaluate what a strategy asked for, and commit it."""
         began = time.perf_counter()
         fresh = np.array([i for i in dict.fromkeys(asked.tolist()) if i not in known], np.int64)
-        evaluations, feasible, broken = known.evaluate(fresh, number, self.owner)
+        evaluations, broken = analytic(self.problem, fresh, self.owner, number)
+        known.add(evaluations)
         unit = UnitResult(
             number=number,
             evaluated=len(fresh),
-            feasible=feasible,
+            feasible=sum(e.feasible for e in evaluations),
             broken=broken,
             kept=asked,
             seconds=time.perf_counter() - began,
@@ -325,79 +324,6 @@ class _Run:
             owner=self.owner,
         )
         self.study.commit(rung, number, self.owner, unit, [evaluation])
-
-
-class _Known:
-    """What a sequential strategy's points are worth, by index."""
-
-    def __init__(self, problem: Problem):
-        self._problem = problem
-        self._worth: dict[int, tuple[NDArray[np.float64], float]] = {}
-
-    def __len__(self) -> int:
-        return len(self._worth)
-
-    def __contains__(self, index: int) -> bool:
-        return index in self._worth
-
-    def add_recorded(self, evaluation: Evaluation) -> None:
-        """Take an evaluation on record into account."""
-        if evaluation.index in self._worth:
-            return
-        costs, _ = measured_costs(self._problem, [evaluation.figures])
-        violation = evaluation.detail.get("violation", 0.0)
-        if not isinstance(violation, (int, float)) or (violation == 0) != evaluation.feasible:
-            raise InputError(f"evaluation of point {evaluation.hash[:12]} is damaged")
-        self._worth[evaluation.index] = costs[0], float(violation)
-
-    def evaluate(
-        self, indices: NDArray[np.int64], number: int, owner: str
-    ) -> tuple[list[Evaluation], int, tuple[int, ...]]:
-        """Evaluate points; return their records, how many are feasible, and budgets broken."""
-        p = self._problem
-        if not len(indices):
-            return [], 0, (0,) * len(p.evaluator.budgets)
-        rows = p.space.rows(indices)
-        began = time.perf_counter()
-        batch = p.evaluator.evaluate(rows)
-        costs, violation = p.judge(batch)
-        seconds = (time.perf_counter() - began) / len(indices)
-        found = []
-        for i, index in enumerate(indices.tolist()):
-            self._worth[index] = costs[i], float(violation[i])
-            found.append(
-                Evaluation(
-                    rung=p.spec.fidelities[0],
-                    index=index,
-                    hash=p.space.decode(rows[i]).hash,
-                    feasible=violation[i] == 0,
-                    agrees=True,
-                    figures={name: float(column[i]) for name, column in batch.columns.items()},
-                    detail={"violation": float(violation[i])} if violation[i] else {},
-                    artefacts={},
-                    seconds=seconds,
-                    cached=False,
-                    owner=owner,
-                    unit=number,
-                )
-            )
-        return found, int(np.count_nonzero(violation == 0)), _broken(batch, p)
-
-    def of(self, indices: NDArray[np.int64]) -> Evaluated:
-        """Return what is known of `indices`, in their order."""
-        try:
-            worth = [self._worth[index] for index in indices.tolist()]
-        except KeyError as error:
-            raise InputError(f"the record lacks an evaluation of index {error}") from error
-        return Evaluated(
-            indices, np.array([w[0] for w in worth]), np.array([w[1] for w in worth], np.float64)
-        )
-
-
-def _broken(batch: Batch, problem: Problem) -> tuple[int, ...]:
-    """Return how many points of a batch exceed each budget."""
-    bits = range(len(problem.evaluator.budgets))
-    return tuple(int(np.count_nonzero(batch.broken >> bit & 1)) for bit in bits)
 
 
 def candidates(

@@ -138,7 +138,7 @@ def test_places_that_hold_no_study(tmp_path, capsys):
     for name in ("random.db", "text.db", "foreign.db", "folder", "pipe", "none/study.db"):
         path = tmp_path / name
         before = path.read_bytes() if path.is_file() else None
-        for words in (SMALL + ["--study"], ["study", "resume"], ["study", "show"], ["report"]):
+        for words in ([*SMALL, "--study"], ["study", "resume"], ["study", "show"], ["report"]):
             assert name in refused(capsys, *words, path)
         assert (path.read_bytes() if path.is_file() else None) == before
     assert "missing.db" in refused(capsys, "study", "show", tmp_path / "missing.db")
