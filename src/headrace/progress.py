@@ -111,6 +111,6 @@ def _time(seconds: float) -> str:
 
 
 def announce(text: str) -> None:
-    """Print a message beside the results, on standard error."""
+    """Print a message beside the results, on standard error; control characters stay out."""
     if sys.stderr is not None:
-        print(text, file=sys.stderr, flush=True)
+        print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)

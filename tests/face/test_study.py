@@ -94,6 +94,19 @@ def test_a_merged_study_is_the_study(study, tmp_path, capsys):
     assert compared["hypervolume_a"] == compared["hypervolume_b"]
 
 
+def test_other_versions_are_announced(study, capsys):
+    _, _, err = run(capsys, "study", "resume", study)
+    assert "versions" not in err
+    with sqlite3.connect(study) as database:
+        ((text,),) = database.execute("select versions from headrace_studies")
+        text = json.dumps({**json.loads(text), "numba": "0.1", "amaranth\x1b[31m": "1"})
+        database.execute("update headrace_studies set versions = ?", [text])
+    _, _, err = run(capsys, "study", "resume", study)
+    assert "study tellme began with other versions: " in err
+    assert "numba 0.1, now " in err
+    assert "\x1b" not in err
+
+
 def test_two_studies_in_one_database_are_told_apart(study, capsys):
     accepted(capsys, *SMALL, "--seed", "1", "--study", study, "--name", "other")
     assert "tellme, other" in refused(capsys, "study", "show", study)

@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headrace.search.outcome import Candidate, Exploration, Rung
+    from headrace.search.store import Study
 
-__all__ = ["difference_table", "explore", "front_table", "kept", "outcome_payload", "show_outcome"]
+__all__ = [
+    "difference_table",
+    "explore",
+    "front_table",
+    "kept",
+    "outcome_payload",
+    "show_outcome",
+    "warn_of_versions",
+]
 
 _SHOWN = 20
 _MEMORY = "sqlite://"
@@ -119,6 +128,7 @@ def explore(
     )
     with open_store(study or _MEMORY, create=True) as store:
         opened = store.create(name or chosen.name, spec)
+        warn_of_versions(opened)
         with stages() as tick, kept(study):
             found = conduct(
                 opened,
@@ -168,6 +178,20 @@ def kept(study: str) -> Iterator[None]:
                 f"what is done is kept in {_without_password(study)}; the same command goes on"
             )
         raise
+
+
+def warn_of_versions(study: "Study") -> None:
+    """Say so where a study began with other versions of what its figures rest on."""
+    from headrace.search.store.study import tool_versions
+
+    now = tool_versions()
+    changed = [
+        f"{name} {version}, now {now.get(name, 'missing')}"
+        for name, version in study.versions.items()
+        if now.get(name) != version
+    ]
+    if changed:
+        announce(f"study {study.name} began with other versions: {'; '.join(changed)}")
 
 
 def _without_password(study: str) -> str:

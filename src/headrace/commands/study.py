@@ -71,7 +71,7 @@ def resume(
     json: o.JsonOption = False,
 ) -> Report:
     """Go on with a study where it was stopped, or help another process with it."""
-    from headrace.commands.explore import kept
+    from headrace.commands.explore import kept, warn_of_versions
     from headrace.search.explore import conduct
     from headrace.search.problem import Problem
     from headrace.search.store import open_store
@@ -79,6 +79,7 @@ def resume(
     with open_store(study) as store:
         opened = store.open(name or None)
         problem = Problem(opened.spec)
+        warn_of_versions(opened)
         with stages() as tick, kept(study):
             found = conduct(opened, problem, workers=workers, scheduler=scheduler, progress=tick)
         return _report("study-resume", study, opened, problem, found, json)
