@@ -182,7 +182,7 @@ def kept(study: str) -> Iterator[None]:
 
 def warn_of_versions(study: "Study") -> None:
     """Say so where a study began with other versions of what its figures rest on."""
-    from headrace.search.store.study import tool_versions
+    from headrace.search.store.versions import tool_versions
 
     now = tool_versions()
     changed = [
