@@ -50,10 +50,10 @@ def promote(
 ) -> NDArray[np.int64]:
     """Return the indices that climb to the next rung, the best first.
 
-    With one objective these are the cheapest. With several, whole fronts are taken, front by
-    front; of the one that does not fit, first the point nearest to the ideal, then always the
-    one farthest from those taken (every objective scaled to 0..1 over the front), so that the
-    budget is spread over the whole front.
+    With one objective these are the cheapest, of equals the first ones given. With several,
+    whole fronts are taken, front by front; of the one that does not fit, first the point nearest
+    to the ideal, then always the one farthest from those taken (every objective scaled to 0..1
+    over the front), so that the budget is spread over the whole front.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def promote(
     budget : int
         Points at most.
     """
-    order = np.argsort(indices)
-    indices, costs = indices[order], costs[order]
     if costs.shape[1] == 1:
         return np.asarray(indices[np.argsort(costs[:, 0], kind="stable")[:budget]])
+    order = np.argsort(indices)
+    indices, costs = indices[order], costs[order]
     chosen: list[NDArray[np.int64]] = []
     left = np.flatnonzero(np.isfinite(costs).all(axis=1))
     room = budget

@@ -329,11 +329,23 @@ class _Run:
 def candidates(
     study: Study, problem: Problem, rung: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the feasible points of a rung that are worth comparing, and their costs."""
+    """Return the feasible points of a rung that are worth comparing, and their costs.
+
+    With one objective they are in the order of `Swept.kept`: of equals, those with the fewest
+    resources come first.
+    """
     if rung == problem.spec.fidelities[0] and problem.spec.strategy in BULK:
         bulk = Bulk(problem)
         bulk.add([u.kept for u in study.units(rung)])
         return bulk.kept, problem.evaluate(bulk.kept).costs
     good: Sequence[Evaluation] = [e for e in study.evaluations(rung) if e.feasible]
     costs, _ = measured_costs(problem, [e.figures for e in good])
-    return np.array([e.index for e in good], np.int64), costs
+    indices = np.array([e.index for e in good], np.int64)
+    if costs.shape[1] > 1:
+        return indices, costs
+    ties = [
+        np.array([e.figures.get(name, np.inf) for e in good])
+        for name in problem.evaluator.resources
+    ]
+    order = np.lexsort((indices, *reversed(ties), costs[:, 0]))
+    return indices[order], costs[order]

@@ -29,7 +29,8 @@ def brute_force_rank(costs):
 def test_one_objective_promotes_the_cheapest():
     indices = np.array([30, 10, 20, 40])
     costs = np.array([[2.0], [1.0], [1.0], [0.5]])
-    assert promote(indices, costs, 3).tolist() == [40, 10, 20]  # of equals the lowest index
+    assert promote(indices, costs, 3).tolist() == [40, 10, 20]  # of equals the first one given
+    assert promote(indices[::-1], costs[::-1], 3).tolist() == [40, 20, 10]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -157,6 +157,34 @@ def test_the_ladder_is_climbed_by_workers_as_by_one_process(tmp_path):
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.parametrize("strategy", ["random", "two-stage"])
+def test_of_equally_fast_points_the_smaller_ones_climb(strategy):
+    chosen = spec(
+        strategy=strategy,
+        samples=400,
+        objective="min weight_bytes",
+        fidelities=("analytic", "cycle"),
+        budgets={"cycle": 4},
+    )
+    problem = Problem(chosen)
+    with open_store("sqlite://", create=True) as store:
+        study = store.create("study", chosen)
+        conduct(study, problem, workers=0)
+        plan = study.note("plan/cycle")
+        if strategy == "random":
+            drawn = problem.space.sample(0, 400, chosen.seed)
+        else:
+            drawn = np.array([e.index for e in study.evaluations("analytic")])
+    batch = problem.evaluator.evaluate(problem.space.rows(drawn))
+    names = ("weight_bytes", *problem.evaluator.resources)
+    expected = sorted(
+        (*(float(batch.columns[n][i]) for n in names), int(drawn[i]))
+        for i in np.flatnonzero(batch.broken == 0)
+    )
+    assert plan == [row[-1] for row in expected[:4]]
+    assert expected[0][0] == expected[1][0], "the best are to be equal in the objective"
+
+
 def test_explore_without_a_study_is_the_same_search(tmp_path):
     options: dict[str, Any] = {"strategy": "climb", "samples": 5000}
     free = explore(
