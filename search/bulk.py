@@ -47,11 +47,13 @@ class Bulk:
         self.points = space.size if spec.strategy == "exhaustive" else min(spec.samples, space.size)
         self._unit = max(_UNIT, -(-self.points // _MOST_UNITS))
         self.sweeps = -(-self.points // self._unit)
-        self.climbs = _ROUNDS if spec.strategy == "climb" else 0
+        more = spec.strategy == "climb" and self.points < space.size
+        self.climbs = _ROUNDS if more else 0
         several = len(problem.goal.objectives) > 1
         self._keep = 1 if several else max(spec.budgets.values(), default=1)
         self._known = Known(problem, self._keep)
-        self._seen: set[int] = set()
+        self._starts: set[int] = set()
+        self._climbed = np.empty(0, np.int64)
 
     def add(self, pieces: list[NDArray[np.int64]]) -> None:
         """Take what units have kept into account."""
@@ -92,18 +94,21 @@ class Bulk:
         seed = problem.spec.seed
         return np.concatenate([problem.space.sample(p, p + 1, seed) for p in positions.tolist()])
 
-    def starts(self) -> list[int]:
-        """Return the points to climb from next, at most 64 spread over what is kept.
+    def near(self) -> NDArray[np.int64]:
+        """Return what the next climbing unit evaluates: all points one axis away from the kept.
 
-        A point is given once only, so this is to be called once per climbing unit.
+        From at most 64 of these, spread over them, no point twice. To be called once for every
+        climbing unit, done or not, in their order.
         """
         places = np.linspace(0, len(self.kept) - 1, min(len(self.kept), _CLIMBS))
         found = [int(self.kept[i]) for i in places.astype(np.int64)]
-        fresh = [index for index in found if index not in self._seen]
-        self._seen.update(fresh)
-        return fresh
+        fresh = [index for index in found if index not in self._starts]
+        self._starts.update(fresh)
+        around = [self._problem.space.neighbours(index) for index in fresh]
+        near = np.setdiff1d(np.concatenate([np.empty(0, np.int64), *around]), self._climbed)
+        self._climbed = np.concatenate([self._climbed, near])
+        return near
 
-    def climb(self, starts: list[int]) -> Swept:
-        """Evaluate all points that differ from one of `starts` on one axis."""
-        near = np.unique(np.concatenate([self._problem.space.neighbours(i) for i in starts]))
+    def climb(self, near: NDArray[np.int64]) -> Swept:
+        """Evaluate points that `near` gave."""
         return sweep_indices(self._problem, near, keep=self._keep, known=self._known)

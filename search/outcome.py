@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.arch.point import Point
+from headrace.errors import InputError
 from headrace.search.bulk import BULK
 from headrace.search.ladder import Change, change, measured_costs, nearest
 from headrace.search.objective import Goal
@@ -109,8 +110,8 @@ class Exploration:
 
     @property
     def choice(self) -> Candidate | None:
-        """The best point by the highest rung that has one."""
-        best = [rung.best for rung in self.rungs if rung.best is not None]
+        """The best point by the highest rung that has measured anything; None if it refused all."""
+        best = [rung.best for rung in self.rungs if rung.evaluations]
         return best[-1] if best else self.best
 
 
@@ -133,9 +134,10 @@ def outcome(
     units = study.units(first)
     evaluated = sum(u.evaluated for u in units)
     pareto, best = _front(*candidates(study, problem, first), problem)
-    broken = np.zeros(len(problem.evaluator.budgets), np.int64)
+    names = [budget.name for budget in problem.evaluator.budgets]
     for unit in units:
-        broken += np.array(unit.broken, np.int64)
+        if len(unit.broken) != len(names):
+            raise InputError(f"{study.where}: unit {unit.number} of {first} is damaged: broken")
     return Exploration(
         goal=problem.goal,
         strategy=problem.spec.strategy,
@@ -146,7 +148,7 @@ def outcome(
         worked=0 if before is None else evaluated - before,
         pareto=pareto,
         best=best,
-        broken=dict(zip((b.name for b in problem.evaluator.budgets), broken.tolist(), strict=True)),
+        broken={name: sum(u.broken[i] for u in units) for i, name in enumerate(names)},
         rungs=_rungs(study, problem),
     )
 
@@ -169,6 +171,8 @@ def _front(
     if problem.spec.strategy not in BULK:  # which keep nothing but the front
         on_front = pareto_front(costs)
         indices, costs = indices[on_front], costs[on_front]
+    if not len(indices):
+        return (), None
     place = nearest(costs)
     order = np.lexsort((indices, *reversed(costs.T)))
     found = Candidates(problem, indices[order])
@@ -259,6 +263,8 @@ def _best(problem: Problem, evaluations: Sequence[Evaluation]) -> Candidate | No
         return None
     costs, _ = measured_costs(problem, [e.figures for e in good])
     front = pareto_front(costs)
+    if not len(front):
+        return None
     chosen = good[int(front[nearest(costs[front])])]
     return _candidate(
         problem, problem.space.rows(np.array([chosen.index], np.int64))[0], chosen.figures

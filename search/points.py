@@ -94,7 +94,11 @@ class Known:
         costs, _ = measured_costs(self._problem, [e.figures for e in fresh])
         for e, cost in zip(fresh, costs, strict=True):
             violation = e.detail.get("violation", 0.0)
-            if not isinstance(violation, (int, float)) or (violation == 0) != e.feasible:
+            if (
+                not isinstance(violation, (int, float))
+                or not abs(violation) < 1e6
+                or (violation == 0) != e.feasible
+            ):
                 raise InputError(f"evaluation of point {e.hash[:12]} is damaged")
             self._worth[e.index] = cost, float(violation)
 
@@ -106,6 +110,8 @@ class Known:
         InputError
             There is a point that nobody has evaluated.
         """
+        if not len(indices):
+            raise InputError("the record of a step is damaged: it has no points")
         try:
             worth = [self._worth[index] for index in indices.tolist()]
         except KeyError as error:

@@ -37,6 +37,7 @@ _SERIAL_LEASE_S = 3600.0
 _RENEW_S = 15.0
 _PAUSE_S = 0.1
 _POLL_S = 0.5
+_BURY_S = 2.0
 _FINISHED = "finished"
 
 
@@ -87,12 +88,10 @@ def run(
     InputError
         The database or the scheduler fails, or a tool is missing. What is done stays done.
     """
-    for owner in study.owners():
-        if _dead(owner):
-            study.release(owner)
     job = _Run(study, problem, owner_name(), progress or (lambda what, done, total: None))
     count = os.cpu_count() or 1 if workers is None else workers
     try:
+        job.bury()
         job.first_rung()
         lower = problem.spec.fidelities[0]
         for rung in problem.spec.fidelities[1:]:
@@ -109,6 +108,15 @@ class _Run:
     problem: Problem
     owner: str
     progress: Progress
+    looked: float = float("-inf")
+
+    def bury(self) -> None:
+        """Free what dead processes of this machine hold; called wherever others are waited for."""
+        if time.monotonic() - self.looked > _BURY_S:
+            self.looked = time.monotonic()
+            for owner in self.study.owners():
+                if _dead(owner):
+                    self.study.release(owner)
 
     @property
     def _first(self) -> str:
@@ -126,36 +134,34 @@ class _Run:
         todo = set(range(bulk.sweeps))
         points = 0
         last_poll = 0.0
-        after: set[int] = set()
         while todo:
             if time.monotonic() - last_poll > _POLL_S:
                 last_poll = time.monotonic()
                 fresh = [u for u in self.study.units(self._first, min(todo) - 1)]
-                fresh = [u for u in fresh if u.number < bulk.sweeps]
+                fresh = [u for u in fresh if u.number in todo]
                 bulk.add([u.kept for u in fresh])
                 points += sum(u.evaluated for u in fresh)
-                after |= {u.number for u in fresh}
-                todo -= after
+                todo -= {u.number for u in fresh}
                 self.progress("exploring", points, bulk.points)
             claimed = self.study.claim(self._first, sorted(todo)[:64], self.owner, _LEASE_S)
             for number in claimed:
                 unit = self._commit_sweep(number, partial(bulk.sweep, number))
                 points += unit.evaluated
                 bulk.add([unit.kept])
-                after.add(number)
                 todo.discard(number)
                 self.progress("exploring", points, bulk.points)
             if todo and not claimed:
+                self.bury()
                 time.sleep(_PAUSE_S)
         for number in range(bulk.sweeps, bulk.sweeps + bulk.climbs):
-            starts = bulk.starts()
-            if not starts:
+            near = bulk.near()
+            if not len(near):
                 break
-            unit = self._once(number, partial(self._climb, bulk, starts))
+            unit = self._once(number, partial(self._climb, bulk, near))
             bulk.add([unit.kept])
 
-    def _climb(self, bulk: Bulk, starts: list[int], number: int) -> UnitResult:
-        return self._commit_sweep(number, partial(bulk.climb, starts))
+    def _climb(self, bulk: Bulk, near: NDArray[np.int64], number: int) -> UnitResult:
+        return self._commit_sweep(number, partial(bulk.climb, near))
 
     def _commit_sweep(self, number: int, work: Callable[[], Swept]) -> UnitResult:
         began = time.perf_counter()
@@ -180,6 +186,7 @@ class _Run:
                 return done[0]
             if self.study.claim(self._first, [number], self.owner, _LEASE_S):
                 return work(number)
+            self.bury()
             time.sleep(_PAUSE_S)
 
     def _steps(self) -> None:
@@ -224,7 +231,7 @@ class _Run:
     def upper_rung(self, lower: str, rung: str, scheduler: str | None, workers: int) -> None:
         """Measure the points that are promoted from `lower` to `rung`."""
         plan = self._plan(lower, rung)
-        done = {u.number for u in self.study.units(rung)}
+        done = self._done(rung, plan)
         if len(done) == len(plan):
             return
         self.progress(f"{rung} rung", len(done), len(plan))
@@ -236,6 +243,10 @@ class _Run:
         finally:
             executor.close()
 
+    def _done(self, rung: str, plan: list[int]) -> set[int]:
+        """Return which units of the plan are on record."""
+        return {u.number for u in self.study.units(rung) if u.number < len(plan)}
+
     def _plan(self, lower: str, rung: str) -> list[int]:
         """Return the points to promote; whoever comes first decides."""
         if (noted := self.study.note(f"plan/{rung}")) is None:
@@ -244,7 +255,11 @@ class _Run:
             chosen = promote(indices, costs, budget).tolist()
             noted = self.study.set_note(f"plan/{rung}", chosen)
         size = self.problem.space.size
-        if type(noted) is not list or not all(type(i) is int and 0 <= i < size for i in noted):
+        if (
+            type(noted) is not list
+            or not all(type(i) is int and 0 <= i < size for i in noted)
+            or len(set(noted)) < len(noted)
+        ):
             raise InputError(f"study {self.study.name}: the plan of rung {rung} is damaged")
         return noted
 
@@ -262,8 +277,9 @@ class _Run:
                     self._submit(executor, rung, n, plan[n])
                     running.add(n)
                 if len(claimed) < free:  # others hold or have done what is left
-                    done |= {u.number for u in self.study.units(rung)}
+                    done |= self._done(rung, plan)
             if not running:
+                self.bury()
                 time.sleep(_PAUSE_S)
             for n, outcome in executor.done(_POLL_S):
                 self._commit_point(rung, n, plan[n], outcome)
@@ -294,6 +310,8 @@ class _Run:
         """Record what a worker found; a point that cannot be measured is a result too."""
         if isinstance(outcome, InputError):  # a missing tool: the next point would not fare better
             raise outcome
+        if isinstance(outcome, (OSError, MemoryError)):  # of this machine's, not of the point
+            raise InputError(f"{rung} rung: {outcome}; resume when this is mended") from outcome
         if isinstance(outcome, Exception):
             text = f"{type(outcome).__name__}: {outcome}"[:500]
             outcome = Measurement(figures={}, agrees=False, detail={"error": text})
@@ -341,6 +359,11 @@ def candidates(
     good: Sequence[Evaluation] = [e for e in study.evaluations(rung) if e.feasible]
     costs, _ = measured_costs(problem, [e.figures for e in good])
     indices = np.array([e.index for e in good], np.int64)
+    if len(indices) and indices.max() >= problem.space.size:
+        raise InputError(f"{study.where}: an evaluation is damaged: index {indices.max()}")
+    finite = np.all(costs < np.inf, axis=1)  # what is not a number is never best
+    good = [e for e, kept in zip(good, finite.tolist(), strict=True) if kept]
+    indices, costs = indices[finite], costs[finite]
     if costs.shape[1] > 1:
         return indices, costs
     ties = [

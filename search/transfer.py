@@ -10,6 +10,7 @@ import numpy as np
 
 from headrace.errors import InputError
 from headrace.files import write_atomic
+from headrace.search.bulk import BULK
 from headrace.search.space import Space
 from headrace.search.store import Evaluation, Store, Study, UnitResult
 from headrace.search.store.records import plain, to_json
@@ -64,9 +65,10 @@ def merge(source: Study, target: Store, name: str | None = None) -> Merged:
     for place, rung in enumerate(source.spec.fidelities):
         if conflicts and place:  # numbers on upper rungs mean what the notes say
             break
+        sweep = place == 0 and source.spec.strategy in BULK
         have, offered = _results(study, rung), _results(source, rung)
         differing = sum(
-            _outcome(*offered[number]) != _outcome(*have[number])
+            _outcome(*offered[number], sweep) != _outcome(*have[number], sweep)
             for number in offered.keys() & have.keys()
         )
         conflicts += differing
@@ -98,13 +100,18 @@ def _results(study: Study, rung: str) -> dict[int, tuple[UnitResult, list[Evalua
     return found
 
 
-def _outcome(unit: UnitResult, evaluations: list[Evaluation]) -> object:
-    """Return what two runs of the same unit must agree on: not times, owners, or tools."""
+def _outcome(unit: UnitResult, evaluations: list[Evaluation], sweep: bool) -> object:
+    """Return what two runs of the same unit must agree on: not times, owners, or tools.
+
+    A sweep leaves out what is beaten by points known when it ran, which depends on the order of
+    units. What it left out is beaten by a point of the same record, so the union is right.
+    """
     points = [
         (e.index, e.hash, e.feasible, e.agrees, sorted((k, repr(v)) for k, v in e.figures.items()))
         for e in evaluations
     ]
-    return unit.evaluated, unit.feasible, unit.broken, unit.kept.tolist(), points
+    kept = None if sweep else unit.kept.tolist()
+    return unit.evaluated, unit.feasible, unit.broken, kept, points
 
 
 def export(evaluations: Iterable[Evaluation], space: Space, path: Path) -> int:

@@ -216,7 +216,7 @@ def evaluation_from_row(row: Mapping[str, Any], where: str) -> Evaluation:
             owner=_text(row["owner"]),
             unit=_count(row["unit"]),
         )
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{where}: evaluation {row['point']!r:.40} is damaged: {error}") from error
 
 

@@ -57,7 +57,7 @@ class Study:
             self.versions: Mapping[str, str] = {
                 str(k): str(v) for k, v in dict(from_json(row["versions"])).items()
             }
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{self.where}: its list of versions is damaged") from error
 
     def claim(

@@ -26,7 +26,7 @@ def spec():
         network_hash="0" * 64,
         workload=Workload(),
         objective="max decode_tok_per_s, min lut",
-        strategy="random",
+        strategy="nsga2",
         samples=1000,
         fixed={"tl_tables": (8, 16)},
         fidelities=("analytic", "cycle"),

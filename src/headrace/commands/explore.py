@@ -127,9 +127,9 @@ def explore(
         budgets=_budgets(budget or ()),
     )
     with open_store(study or _MEMORY, create=True) as store:
-        opened = store.create(name or chosen.name, spec)
+        opened, url = store.create(name or chosen.name, spec), store.url
         warn_of_versions(opened)
-        with stages() as tick, kept(study):
+        with stages() as tick, kept(url if study else ""):
             found = conduct(
                 opened,
                 Problem(spec, chosen, target, net),
@@ -144,13 +144,13 @@ def explore(
         command="explore",
         payload={
             **outcome_payload(found),
-            "study": study or None,
-            "file": None if output is None else str(output),
+            "study": url if study else None,
+            "file": None if output is None or found.choice is None else str(output),
         },
         show=lambda console: show_outcome(console, title, found, output),
         as_json=json,
         seed=seed,
-        exit_code=0 if found.best is not None else 1,
+        exit_code=0 if found.choice is not None else 1,
     )
 
 
@@ -169,14 +169,12 @@ def _budgets(settings: "list[str] | tuple[str, ...]") -> dict[str, int]:
 
 @contextmanager
 def kept(study: str) -> Iterator[None]:
-    """Say where the work is when Ctrl-C ends it."""
+    """Say where the work is when Ctrl-C ends it; "" for nowhere."""
     try:
         yield
     except KeyboardInterrupt:
         if study:
-            announce(
-                f"what is done is kept in {_without_password(study)}; the same command goes on"
-            )
+            announce(f"what is done is kept in {study}; the same command goes on")
         raise
 
 
@@ -192,13 +190,6 @@ def warn_of_versions(study: "Study") -> None:
     ]
     if changed:
         announce(f"study {study.name} began with other versions: {'; '.join(changed)}")
-
-
-def _without_password(study: str) -> str:
-    """Return a database's address as it may be printed."""
-    scheme, split, rest = study.partition("://")
-    user, at, place = rest.rpartition("@")
-    return f"{scheme}{split}{user.partition(':')[0]}{at}{place}" if split else study
 
 
 def outcome_payload(found: "Exploration") -> dict[str, Any]:
@@ -274,6 +265,14 @@ def show_outcome(
         f"{found.evaluated:,} of {found.space_size:,} points evaluated ({found.strategy}), "
         f"{found.feasible:,} feasible{rate}"
     )
+    if found.choice is None and found.best is not None:
+        for rung in found.rungs:
+            _show_rung(console, rung)
+        console.print("\nnothing that was measured is feasible")
+        return
+    if not found.evaluated:
+        console.print("nothing has been evaluated yet")
+        return
     if found.choice is None:
         reasons = [[name, count] for name, count in found.broken.items() if count]
         console.print(table("nothing is feasible; budgets exceeded", ["budget", "points"], reasons))

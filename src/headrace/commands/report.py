@@ -29,14 +29,14 @@ def report(
     from headrace.search.store import open_store
 
     with open_store(study) as store:
-        opened = store.open(name or None)
+        opened, url = store.open(name or None), store.url
         data = study_report(opened, Problem(opened.spec), points)
     write_report(data, output)
     size = output.stat().st_size
     shown = len(data.feasible)
     return Report(
         command="report",
-        payload={"study": study, "points": shown, "bytes": size, "file": str(output)},
+        payload={"study": url, "points": shown, "bytes": size, "file": str(output)},
         show=lambda console: console.print(
             f"wrote {shown:,} points to {output}, {size / 1e6:.1f} MB", markup=False
         ),

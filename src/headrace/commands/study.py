@@ -60,7 +60,7 @@ def show(
     with open_store(study) as store:
         opened = store.open(name or None)
         problem = Problem(opened.spec)
-        return _report("study-show", study, opened, problem, outcome(opened, problem), json)
+        return _report("study-show", store.url, opened, problem, outcome(opened, problem), json)
 
 
 def resume(
@@ -80,9 +80,9 @@ def resume(
         opened = store.open(name or None)
         problem = Problem(opened.spec)
         warn_of_versions(opened)
-        with stages() as tick, kept(study):
+        with stages() as tick, kept(store.url):
             found = conduct(opened, problem, workers=workers, scheduler=scheduler, progress=tick)
-        return _report("study-resume", study, opened, problem, found, json)
+        return _report("study-resume", store.url, opened, problem, found, json)
 
 
 def _report(
@@ -114,7 +114,7 @@ def _report(
         show=lambda console: show_outcome(console, title, found),
         as_json=json,
         seed=study.spec.seed,
-        exit_code=0 if found.best is not None or not finished else 1,
+        exit_code=0 if found.choice is not None or not finished else 1,
     )
 
 
@@ -135,11 +135,11 @@ def export(
     with open_store(study) as store:
         opened = store.open(name or None)
         problem = Problem(opened.spec)
-        rows = recorded(opened, problem)
+        rows, url = recorded(opened, problem), store.url
         write(rows, problem.space, output)
     return Report(
         command="study-export",
-        payload={"study": study, "rows": len(rows), "file": str(output)},
+        payload={"study": url, "rows": len(rows), "file": str(output)},
         show=lambda console: console.print(f"wrote {len(rows):,} rows to {output}", markup=False),
         as_json=json,
     )
@@ -156,16 +156,19 @@ def merge(
     from headrace.search.transfer import merge as join
 
     items: list[dict[str, Any]] = []
+    for source in sources:  # before the target is made
+        open_store(source).close()
     with open_store(target, create=True) as into:
+        url = into.url
         for source in sources:
             with open_store(source) as other:
                 names = [name] if name else [info.name for info in other.studies()]
                 for one in names:
-                    announce(f"merging {one} of {source}")
+                    announce(f"merging {one} of {other.url}")
                     done = join(other.open(one), into)
                     items.append(
                         {
-                            "source": source,
+                            "source": other.url,
                             "name": one,
                             "units": done.units,
                             "evaluations": done.evaluations,
@@ -175,7 +178,8 @@ def merge(
     heads = ["source", "name", "units", "evaluations", "conflicts"]
     return Report(
         command="study-merge",
-        payload={"target": target, "items": items},
+        payload={"target": url, "items": items},
+        exit_code=1 if any(item["conflicts"] for item in items) else 0,
         show=lambda console: console.print(
             table("merged", heads, [[item[h] for h in heads] for item in items])
         ),
@@ -208,7 +212,7 @@ def compare(
             problem = Problem(opened.spec)
             costs.append(candidates(opened, problem, problem.spec.fidelities[0])[1])
             goals.append([o.text for o in problem.goal.objectives])
-            labels.append(f"{where} {opened.name}")
+            labels.append(f"{store.url} {opened.name}")
     if goals[0] != goals[1]:
         raise InputError(
             f"studies with other objectives cannot be compared: {', '.join(goals[0])} here, "
