@@ -56,9 +56,7 @@ class Executor(Protocol):
         Raises
         ------
         InputError
-            The scheduler is gone.
-        RuntimeError
-            Local workers end as soon as they are started.
+            The scheduler is gone, or local workers end as soon as they are started.
         """
         ...
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from headrace.errors import InputError
+
 __all__ = ["LocalWorkers", "quiet", "serve"]
 
 _COMMAND = "from headrace.search.workers import serve; serve({starter})"
@@ -71,7 +73,7 @@ class LocalWorkers:
 
         Raises
         ------
-        RuntimeError
+        InputError
             Too many have died and nothing has finished in between.
         """
         if progress:
@@ -82,7 +84,7 @@ class LocalWorkers:
             _kill(process)  # what it started and left behind
             self._deaths += 1
             if self._deaths > _PATIENCE * self.count:
-                raise RuntimeError(f"workers end as soon as they are started: {self._last(number)}")
+                raise InputError(f"workers end as soon as they are started: {self._last(number)}")
             self._processes[number] = self._start(number)
 
     def stop(self) -> None:

@@ -4,7 +4,7 @@ import gzip
 import math
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def build(
     title: str = "",
     facts: Iterable[tuple[str, str]] = (),
     details: int = MOST_DETAILS,
+    tick: Callable[[int, int], None] | None = None,
 ) -> ReportData:
     """Evaluate points and collect everything a report shows of them.
 
@@ -77,6 +78,8 @@ def build(
     details : int
         Points at most with budget and roofline: the best, the published and the measured ones,
         then the front, evenly thinned.
+    tick : callable, optional
+        Called with points simulated and points to simulate.
 
     Raises
     ------
@@ -102,6 +105,13 @@ def build(
     shares, note = importance(problem, tuple(f.label for f in figures if f.sense))
     first = [published, *([] if best is None else [place[best]]), *(place[i] for i in known)]
     chosen = _choose(first, np.flatnonzero(on_front), details)
+    told = []
+    for turn, at in enumerate(chosen):
+        if tick is not None:
+            tick(turn, len(chosen))
+        told.append(
+            _detail(problem, at, rows[at], indices, measured, with_trace=turn < MOST_TRACES)
+        )
     return ReportData(
         title=title or f"{problem.spec.design} on {problem.spec.device}",
         facts=(*facts, *_facts(problem, len(indices))),
@@ -117,10 +127,7 @@ def build(
         changes=tuple(dict(change) for change in changes),
         importance=shares,
         importance_note=note,
-        details=tuple(
-            _detail(problem, at, rows[at], indices, measured, with_trace=turn < MOST_TRACES)
-            for turn, at in enumerate(chosen)
-        ),
+        details=tuple(told),
     )
 
 

@@ -1,5 +1,6 @@
 """A report's data from what is on record of a study."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -19,7 +20,12 @@ DEFAULT_POINTS = 20_000
 MOST_POINTS = 100_000
 
 
-def study_report(study: Study, problem: Problem, points: int = DEFAULT_POINTS) -> ReportData:
+def study_report(
+    study: Study,
+    problem: Problem,
+    points: int = DEFAULT_POINTS,
+    tick: Callable[[int, int], None] | None = None,
+) -> ReportData:
     """Collect what a report shows of a study, finished or not.
 
     Parameters
@@ -29,7 +35,10 @@ def study_report(study: Study, problem: Problem, points: int = DEFAULT_POINTS) -
         Of its specification.
     points : int
         Points to show at most, 1 to `MOST_POINTS`: first the front (evenly thinned if it is
-        longer), then others of those evaluated, drawn with the study's seed.
+        longer), then others of those evaluated, drawn with the study's seed. The published, the
+        best and the measured points come on top.
+    tick : callable, optional
+        Called with points simulated and points to simulate for the details.
 
     Raises
     ------
@@ -57,6 +66,7 @@ def study_report(study: Study, problem: Problem, points: int = DEFAULT_POINTS) -
             for rung in found.rungs
         },
         changes=[asdict(c) for rung in found.rungs for c in rung.changes],
+        tick=tick,
         title=f"{study.name}: {problem.design.name} on {problem.device.name}",
         facts=[
             ("study", f"{study.name}, begun {study.created}"),

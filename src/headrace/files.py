@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headrace.errors import InputError
 
-__all__ = ["check_replaceable", "read_text", "replace_directory", "write_atomic"]
+__all__ = ["check_folder", "check_replaceable", "read_text", "replace_directory", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -44,6 +44,25 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         if temporary is not None:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def check_folder(path: Path) -> None:
+    """Check, before long work begins, that a file can be written at `path` when it ends.
+
+    Raises
+    ------
+    InputError
+        Its folder is missing or read-only, or `path` is a folder.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"cannot write {path}: {path.parent} is read-only")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {path}: {error}") from error
 
 
 def read_text(path: Path, max_bytes: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Report", "console", "number", "plain", "results_only", "table"]
+__all__ = ["Report", "console", "number", "plain", "printable", "results_only", "table"]
 
 _PIPE_WIDTH = 200
 """Columns of a table that goes to a file or pipe, where there is no terminal to fit."""
@@ -139,7 +139,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in body:
         built.add_row(*(escape(number(cell)) for cell in row))
     # A title of the table itself would be broken to the table's width.
-    return Group(Text(f"\n{title}", style="bold"), built) if title else built
+    return Group(Text(f"\n{printable(title)}", style="bold"), built) if title else built
 
 
 def number(value: object) -> str:
@@ -154,4 +154,9 @@ def number(value: object) -> str:
         return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return text without control characters, which a file's names could send to a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

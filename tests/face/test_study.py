@@ -213,3 +213,22 @@ def test_ctrl_c_says_where_the_work_is(tmp_path):
     ]
     (item,) = json.loads(command("study", "list", tmp_path / "study.db", "--json").stdout)["items"]
     assert item["units"] >= kept
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(study, tmp_path, capsys):
+    for words in ([*SMALL], ["report", study], ["study", "export", study]):
+        assert "no folder" in refused(capsys, *words, "-o", tmp_path / "none" / "file.csv")
+        assert "it is a folder" in refused(capsys, *words, "-o", tmp_path)
+
+
+def test_a_missing_source_makes_no_target(tmp_path, capsys):
+    refused(capsys, "study", "merge", tmp_path / "new.db", tmp_path / "missing.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_cannot_send_commands_to_a_terminal(study, capsys):
+    with sqlite3.connect(study) as database:
+        database.execute("update headrace_studies set name = ?", ["a\x1b[31mb\x07"])
+    for words in (["study", "show", study], ["study", "list", study], ["study", "resume", study]):
+        code, out, err = run(capsys, *words)
+        assert not {"\x1b", "\x07"} & set(out + err), (code, out, err)

@@ -168,7 +168,7 @@ def test_workers_that_do_not_start(tasks, monkeypatch):
     monkeypatch.setattr(workers, "_COMMAND", "raise SystemExit('no such thing')")
     with closing(open_executor(None, 1)) as executor:
         executor.submit(0, tasks.square, 1)
-        with pytest.raises(RuntimeError, match="as soon as they are started: no such thing"):
+        with pytest.raises(InputError, match="as soon as they are started: no such thing"):
             collect(executor, 1)
 
 

@@ -9,7 +9,8 @@ import typer
 
 from headrace.commands import options as o
 from headrace.errors import InputError
-from headrace.output import Report, table
+from headrace.files import check_folder
+from headrace.output import Report, printable, table
 from headrace.progress import announce, stages
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def explore(
     """Search for the best point or a Pareto front."""
     from headrace.arch.design import load_design
 
+    if output is not None:
+        check_folder(output)
     chosen = load_design(design)
     target, net = o.device_and_network(chosen, device, network)
 
@@ -259,7 +262,7 @@ def show_outcome(
     console: "Console", title: str, found: "Exploration", output: Path | None = None
 ) -> None:
     """Print an outcome for people."""
-    console.print(title, markup=False)
+    console.print(printable(title), markup=False)
     rate = f", {found.evaluations_per_s / 1e6:.3g} million per second" if found.worked else ""
     console.print(
         f"{found.evaluated:,} of {found.space_size:,} points evaluated ({found.strategy}), "
@@ -275,7 +278,11 @@ def show_outcome(
         return
     if found.choice is None:
         reasons = [[name, count] for name, count in found.broken.items() if count]
+        if found.goal.constraints:
+            reasons.append(["(all points evaluated)", found.evaluated])
         console.print(table("nothing is feasible; budgets exceeded", ["budget", "points"], reasons))
+        for constraint in found.goal.constraints:
+            console.print(f"and this has to hold: {constraint.text}", markup=False)
         return
     if len(found.pareto) > 1:
         console.print(front_table(found))

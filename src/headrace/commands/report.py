@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from headrace.commands import options as o
+from headrace.files import check_folder
 from headrace.output import Report
+from headrace.progress import progress
 
 __all__ = ["report"]
 
@@ -18,7 +20,8 @@ def report(
     ),
     name: o.StudyNameOption = "",
     points: Annotated[
-        int, typer.Option("--points", help="Points to show at most, up to 100000.")
+        int,
+        typer.Option("--points", help="Points to show, up to 100000; measured ones come on top."),
     ] = 20_000,
     json: o.JsonOption = False,
 ) -> Report:
@@ -28,9 +31,10 @@ def report(
     from headrace.search.report.study import study_report
     from headrace.search.store import open_store
 
-    with open_store(study) as store:
+    check_folder(output)
+    with open_store(study) as store, progress("simulating") as tick:
         opened, url = store.open(name or None), store.url
-        data = study_report(opened, Problem(opened.spec), points)
+        data = study_report(opened, Problem(opened.spec), points, tick)
     write_report(data, output)
     size = output.stat().st_size
     shown = len(data.feasible)

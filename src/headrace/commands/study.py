@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.commands import options as o
+from headrace.files import check_folder
 from headrace.output import Report, table
 from headrace.progress import announce, stages
 
@@ -132,6 +133,7 @@ def export(
     from headrace.search.store import open_store
     from headrace.search.transfer import export as write
 
+    check_folder(output)
     with open_store(study) as store:
         opened = store.open(name or None)
         problem = Problem(opened.spec)
@@ -205,19 +207,23 @@ def compare(
     from headrace.search.run import candidates
     from headrace.search.store import open_store
 
-    costs, goals, labels = [], [], []
+    costs, goals, labels, specs = [], [], [], []
     for where, which in ((study, name), (other, other_name)):
         with open_store(where) as store:
             opened = store.open(which or None)
             problem = Problem(opened.spec)
             costs.append(candidates(opened, problem, problem.spec.fidelities[0])[1])
             goals.append([o.text for o in problem.goal.objectives])
+            specs.append(problem.spec)
             labels.append(f"{store.url} {opened.name}")
     if goals[0] != goals[1]:
         raise InputError(
             f"studies with other objectives cannot be compared: {', '.join(goals[0])} here, "
             f"{', '.join(goals[1])} there"
         )
+    for difference in specs[0].differences(specs[1]):
+        if difference.startswith(("design", "device", "network ", "workload")):
+            announce(f"the studies differ: {difference}")
     found = asdict(judge(costs[0], costs[1]))
     return Report(
         command="study-compare",
