@@ -358,7 +358,8 @@ def test_the_keyboard_walks_along_the_front(open_report: Open, data: ReportData)
 def test_copy_puts_the_command_on_the_clipboard(open_report: Open, data: ReportData) -> None:
     page = open_report(permissions=["clipboard-read", "clipboard-write"])
     page.click("#detail .copy")
-    page.wait_for_function("document.querySelector('.copy').textContent === 'Copied'")
+    # a locator waits without eval, which the page's own policy forbids
+    page.locator(".copy", has_text="Copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == data.command_of(data.best or 0)
 
