@@ -1,0 +1,1 @@
+"""UbiMoE in hls; see docs/ubimoe.md."""

@@ -1,0 +1,1 @@
+"""Fixed-point reference kernels of UbiMoE; see docs/ubimoe-numerics.md."""

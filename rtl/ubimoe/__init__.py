@@ -1,0 +1,1 @@
+"""UbiMoE in rtl; see docs/ubimoe.md."""

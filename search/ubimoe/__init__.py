@@ -1,0 +1,1 @@
+"""UbiMoE in search; see docs/ubimoe.md."""

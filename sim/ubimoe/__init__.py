@@ -1,0 +1,1 @@
+"""UbiMoE in sim; see docs/ubimoe.md."""
