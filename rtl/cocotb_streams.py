@@ -47,7 +47,7 @@ class Stream:
             return False
         if self.arrivals is not None and self.arrivals[done] > cycle:
             return False
-        return self.stall == 0.0 or random.random() >= self.stall
+        return bool(self.stall == 0.0 or random.random() >= self.stall)
 
 
 class Source(Stream):
