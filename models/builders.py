@@ -245,6 +245,8 @@ def _vit(b: _Builder) -> None:
     for layer in range(c.layers):
         x = _vit_layer(b, x, layer)
     x = b.norm("final_norm", x, c.hidden_size, None)
+    if not c.vocab_size:
+        return
     b.add(
         "classifier",
         "classifier",
@@ -269,7 +271,64 @@ def _vit_layer(b: _Builder, x: str, layer: int) -> str:
     o = b.linear(p + "o_proj", a, (c.hidden_size, size), layer, bias=True)
     x = b.elementwise(p + "attention_residual", "residual_add", (x, o), c.hidden_size, layer)
     h = b.norm(p + "post_attention_norm", x, c.hidden_size, layer)
-    h = b.linear(p + "up_proj", h, (c.intermediate_size, c.hidden_size), layer, bias=True)
-    h = b.elementwise(p + "gelu", "gelu", (h,), c.intermediate_size, layer)
-    d = b.linear(p + "down_proj", h, (c.hidden_size, c.intermediate_size), layer, bias=True)
+    if c.has_experts(layer):
+        d = _experts(b, h, layer)
+    else:
+        h = b.linear(p + "up_proj", h, (c.intermediate_size, c.hidden_size), layer, bias=True)
+        h = b.elementwise(p + "gelu", "gelu", (h,), c.intermediate_size, layer)
+        d = b.linear(p + "down_proj", h, (c.hidden_size, c.intermediate_size), layer, bias=True)
     return b.elementwise(p + "ffn_residual", "residual_add", (x, d), c.hidden_size, layer)
+
+
+def _experts(b: _Builder, h: str, layer: int) -> str:
+    """Add gate, experts and the weighted sum of their results (M3ViT, UbiMoE section 3)."""
+    c, p = b.config, f"layers.{layer}."
+    gate = b.add(
+        p + "gate",
+        "gate",
+        (h,),
+        layer=layer,
+        in_features=c.hidden_size,
+        out_features=c.experts,
+        weight_shape=(c.tasks, c.experts, c.hidden_size),
+        weight_format=c.weight_format,
+    )
+    up = _expert_matmul(b, p + "experts.up_proj", (h, gate), c.expert_size, c.hidden_size, layer)
+    hidden = b.add(
+        p + "experts.gelu",
+        "gelu",
+        (up,),
+        layer=layer,
+        in_features=c.expert_size,
+        out_features=c.expert_size,
+        rows_per_token=c.top_k,
+    )
+    down = _expert_matmul(
+        b, p + "experts.down_proj", (hidden, gate), c.hidden_size, c.expert_size, layer
+    )
+    return b.add(
+        p + "combine",
+        "combine",
+        (down, gate),
+        layer=layer,
+        in_features=c.hidden_size,
+        out_features=c.hidden_size,
+        inputs=c.top_k,
+    )
+
+
+def _expert_matmul(
+    b: _Builder, name: str, sources: tuple[str, ...], out: int, size: int, layer: int
+) -> str:
+    return b.add(
+        name,
+        "expert_matmul",
+        sources,
+        layer=layer,
+        in_features=size,
+        out_features=out,
+        weight_shape=(b.config.experts, out, size),
+        weight_format=b.config.weight_format,
+        bias=True,
+        rows_per_token=b.config.top_k,
+    )

@@ -21,7 +21,12 @@ _LIMITS: dict[str, tuple[int, int]] = {
     "image_size": (1, 16_384),
     "patch_size": (1, 1_024),
     "num_channels": (1, 1_024),
-    "num_labels": (1, 1_000_000),
+    "num_labels": (0, 1_000_000),
+    "num_experts": (0, 4_096),
+    "num_experts_per_tok": (1, 4_096),
+    "moe_intermediate_size": (1, 1_048_576),
+    "decoder_sparse_step": (1, 1_024),
+    "num_tasks": (1, 1_024),
 }
 _DTYPES = ("float16", "bfloat16", "float32")
 
@@ -39,7 +44,7 @@ class NetworkConfig:
     hidden_size, intermediate_size, layers, heads, kv_heads, head_dim : int
         Shapes of the transformer layers.
     vocab_size : int
-        Entries of the vocabulary; the number of classes for a ViT.
+        Entries of the vocabulary; the number of classes for a ViT, 0 if it has no classifier.
     max_positions : int
         Longest sequence; patches plus the class token for a ViT.
     norms_per_layer : int
@@ -58,6 +63,10 @@ class NetworkConfig:
         Whether q, k, v (and for ViT every linear) have a bias.
     patch_size, channels : int
         ViT only, else 0.
+    experts, top_k, expert_size, sparse_step, tasks : int
+        ViT with experts only, else 0: experts of a layer and those that a token is sent to, their
+        hidden size, the period of layers with experts (the last of every period; 2: the odd
+        ones), and tasks, each with a gate of its own.
     """
 
     name: str
@@ -80,6 +89,15 @@ class NetworkConfig:
     attention_bias: bool = False
     patch_size: int = 0
     channels: int = 0
+    experts: int = 0
+    top_k: int = 0
+    expert_size: int = 0
+    sparse_step: int = 0
+    tasks: int = 0
+
+    def has_experts(self, layer: int) -> bool:
+        """Tell whether the FFN of a layer is a mixture of experts."""
+        return self.experts > 0 and (layer + 1) % self.sparse_step == 0
 
 
 def parse_config(raw: Mapping[str, Any], *, name: str, where: str) -> NetworkConfig:
@@ -129,6 +147,17 @@ class _Keys:
         if type(value) is not int or not low <= value <= high:
             raise self.refuse(key, value, f"an integer from {low} to {high} is needed")
         return value
+
+    def sides(self, key: str) -> tuple[int, int]:
+        """Read height and width: a pair, or one integer for both."""
+        value = self.raw.get(key)
+        if not isinstance(value, list):
+            side = self.integer(key)
+            return side, side
+        low, high = _LIMITS[key]
+        if len(value) != 2 or any(type(v) is not int or not low <= v <= high for v in value):
+            raise self.refuse(key, value, f"one or two integers from {low} to {high} are needed")
+        return value[0], value[1]
 
     def real(self, key: str, low: float, high: float, default: float) -> float:
         value = self.raw.get(key)
@@ -220,9 +249,10 @@ def _decoder(keys: _Keys, name: str, family: str) -> NetworkConfig:
 
 def _vit(keys: _Keys, name: str) -> NetworkConfig:
     hidden, heads, head_dim = _head_shape(keys)
-    image, patch = keys.integer("image_size"), keys.integer("patch_size")
-    if image % patch:
-        raise keys.refuse("patch_size", patch, f"a divisor of image_size = {image} is needed")
+    image, patch = keys.sides("image_size"), keys.integer("patch_size")
+    for side in image:
+        if side % patch:
+            raise keys.refuse("patch_size", patch, f"a divisor of image_size = {side} is needed")
     layers = keys.integer("num_hidden_layers")
     return NetworkConfig(
         name=name,
@@ -235,7 +265,7 @@ def _vit(keys: _Keys, name: str) -> NetworkConfig:
         kv_heads=heads,
         head_dim=head_dim,
         vocab_size=keys.integer("num_labels", max(1, len(keys.mapping("id2label")) or 1000)),
-        max_positions=(image // patch) ** 2 + 1,
+        max_positions=(image[0] // patch) * (image[1] // patch) + 1,
         norms_per_layer=2,
         activation=keys.choice("hidden_act", ("gelu",), "gelu"),
         rope_theta=0.0,
@@ -245,7 +275,27 @@ def _vit(keys: _Keys, name: str) -> NetworkConfig:
         attention_bias=keys.boolean("qkv_bias", True),
         patch_size=patch,
         channels=keys.integer("num_channels", 3),
+        **_experts(keys),
     )
+
+
+def _experts(keys: _Keys) -> dict[str, int]:
+    """Read the mixture of experts, under the names that transformers gives Qwen2-MoE's."""
+    experts = keys.integer("num_experts", 0)
+    if not experts:
+        return {}
+    top_k = keys.integer("num_experts_per_tok")
+    if top_k > experts:
+        raise keys.refuse(
+            "num_experts_per_tok", top_k, f"at most num_experts = {experts} is needed"
+        )
+    return {
+        "experts": experts,
+        "top_k": top_k,
+        "expert_size": keys.integer("moe_intermediate_size"),
+        "sparse_step": keys.integer("decoder_sparse_step", 1),
+        "tasks": keys.integer("num_tasks", 1),
+    }
 
 
 def _head_shape(keys: _Keys) -> tuple[int, int, int]:

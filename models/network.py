@@ -27,7 +27,7 @@ __all__ = [
     "network_names",
 ]
 
-_LINEAR_KINDS = ("ternary_matmul", "matmul")
+_LINEAR_KINDS = ("ternary_matmul", "matmul", "expert_matmul")
 
 
 @dataclass(frozen=True, kw_only=True)

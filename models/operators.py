@@ -28,6 +28,9 @@ KINDS = frozenset(
         "quantise",
         "ternary_matmul",
         "matmul",
+        "gate",
+        "expert_matmul",
+        "combine",
         "rope",
         "attention",
         "residual_add",
@@ -60,11 +63,14 @@ class Operator:
     inputs : int
         Number of activation inputs of `in_features` each (2 for a residual add or a gate).
     weight_shape : tuple of int
-        Shape of the weights, ``(out, in)`` for a matmul; empty if there are none.
+        Shape of the weights, ``(out, in)`` for a matmul, ``(tasks, experts, in)`` for a gate,
+        ``(experts, out, in)`` for the same matmul of all experts; empty if there are none.
     weight_format, activation_format, output_format : str
         Keys of `FORMAT_BITS`: of the weights, of the inputs, of the result.
     bias : bool
-        Whether a bias of `out_features` values, in the format of the output, is added.
+        Whether a bias of `out_features` values (per expert), in the format of the output, is added.
+    rows_per_token : int
+        Rows that one token gives: with experts, the number that it is sent to, else 1.
     scale_bytes : int
         Bytes of the scales that go with quantised weights.
     heads, kv_heads, head_dim : int
@@ -89,6 +95,7 @@ class Operator:
     activation_format: str = "float16"
     output_format: str = "float16"
     bias: bool = False
+    rows_per_token: int = 1
     scale_bytes: int = 0
     heads: int = 0
     kv_heads: int = 0
@@ -116,17 +123,27 @@ class Operator:
     @property
     def parameters(self) -> int:
         """Number of trained parameters: weights and bias."""
-        return self.weights + (self.out_features if self.bias else 0)
+        return self.weights + self.biases
+
+    @property
+    def biases(self) -> int:
+        """Number of bias values."""
+        if not self.bias:
+            return 0
+        return self.out_features * (self.weight_shape[0] if self.kind == "expert_matmul" else 1)
 
     def macs(self, tokens: int, context: int = 0) -> int:
         """Count multiply-accumulates for `tokens` new tokens after `context` cached ones.
 
         A ternary matmul counts one per weight and token. Causal attention counts the pairs
         it needs, not a full square; its two products (QK and PV) count one each. Pass
-        ``tokens=1`` for an LM head of which only the last position is wanted.
+        ``tokens=1`` for an LM head of which only the last position is wanted. A gate works for
+        one task at a time, a token is sent to `rows_per_token` experts.
         """
         if self.kind in _MATMUL_KINDS:
             return tokens * self.weights
+        if self.kind in ("gate", "expert_matmul"):
+            return tokens * self.rows_per_token * prod(self.weight_shape[1:])
         if self.kind == "patch_embedding":
             return (tokens - 1) * self.weights  # the class token is no patch
         if self.kind == "classifier":
@@ -146,16 +163,18 @@ class Operator:
     def weight_bytes(self) -> int:
         """Bytes of weights, bias and scales as stored."""
         bits = self.weights * FORMAT_BITS[self.weight_format]
-        bias = self.out_features * FORMAT_BITS[self.output_format] if self.bias else 0
+        bias = self.biases * FORMAT_BITS[self.output_format]
         return -(-bits // 8) + bias // 8 + self.scale_bytes
 
     def input_bytes(self, tokens: int) -> int:
         """Bytes of the activations read for `tokens` tokens, all inputs together."""
-        return tokens * self.inputs * self.in_features * FORMAT_BITS[self.activation_format] // 8
+        values = tokens * self.rows_per_token * self.inputs * self.in_features
+        return values * FORMAT_BITS[self.activation_format] // 8
 
     def output_bytes(self, tokens: int) -> int:
         """Bytes of the result for `tokens` tokens."""
-        return tokens * self.out_features * FORMAT_BITS[self.output_format] // 8
+        values = tokens * self.rows_per_token * self.out_features
+        return values * FORMAT_BITS[self.output_format] // 8
 
     def kv_write_bytes(self, tokens: int) -> int:
         """Bytes of keys and values that `tokens` new tokens add to the cache."""

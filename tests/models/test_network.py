@@ -38,7 +38,8 @@ def test_parameters_are_the_published_ones(name):
 
 
 def test_every_published_network_is_there():
-    assert set(network_names()) == set(PARAMETERS) | {"bitnet-b1.58-large"}
+    unpublished = {"bitnet-b1.58-large", "m3vit-tiny", "m3vit-tiny-197", "m3vit-small"}
+    assert set(network_names()) == set(PARAMETERS) | unpublished
 
 
 def test_bitnet_large_sums():
@@ -88,7 +89,8 @@ def test_graph_is_connected_ordered_and_shapes_fit(name):
     for source, target in network.graph.edges:
         assert position[source] < position[target]
         reader = network.operator(target)
-        if reader.kind != "attention":
+        # a gate says where rows go, not what is in them
+        if reader.kind != "attention" and network.operator(source).kind != "gate":
             assert network.operator(source).out_features == reader.in_features
     if network.family != "vit":
         assert {op.kind for op in network.operators} >= {"embedding", "lm_head", "attention"}
@@ -115,6 +117,81 @@ def test_work_of_small_operators_by_hand():
     assert attention.macs(3, 5) == 2 * 4096 * (6 + 7 + 8)
     assert attention.kv_read_bytes(3, 5) == 8 * 2 * 1024 * 2
     assert llama.operator("layers.0.attention_residual").input_bytes(2) == 2 * 2 * 4096 * 2
+
+
+# Two operations per multiply-accumulate, counted by hand from the shapes, without classifiers.
+@pytest.mark.parametrize(
+    ("name", "tokens", "gop"),
+    [
+        ("m3vit-tiny", 129, 1.565),
+        ("m3vit-tiny-197", 197, 2.514),
+        ("vit-tiny", 197, 2.507),
+        ("vit-small", 197, 9.197),
+    ],
+)
+def test_work_of_vision_transformers(name, tokens, gop):
+    network = load_network(name)
+    assert network.max_positions == tokens
+    macs = network.macs(tokens) - network.lm_head_parameters
+    assert round(2 * macs / 1e9, 3) == gop
+
+
+def test_experts_by_hand():
+    network = load_network("m3vit-tiny")
+    kinds = [[op.kind for op in network.layer_operators(layer)] for layer in range(12)]
+    assert [("gate" in k, "combine" in k) for k in kinds] == [(False, False), (True, True)] * 6
+    up = network.operator("layers.1.experts.up_proj")
+    assert up.weights == 16 * 384 * 192
+    assert up.macs(129) == 129 * 2 * 384 * 192
+    assert up.weight_bytes() == 2 * 16 * (384 * 192 + 384)
+    assert up.output_bytes(129) == 129 * 2 * 384 * 2
+    gate = network.operator("layers.11.gate")
+    assert (gate.weights, gate.macs(129)) == (2 * 16 * 192, 129 * 16 * 192)
+    experts = [op for op in network.operators if op.kind == "expert_matmul"]
+    assert sum(op.weights for op in experts) == 14_155_776
+    biases = 6 * 16 * (384 + 192)
+    dense = 6 * (2 * 768 * 192 + 768 + 192)
+    attention = 12 * 4 * (192 * 192 + 192)
+    norms, embedding = 25 * 2 * 192, 768 * 192 + 192 + 130 * 192
+    gates = 6 * 2 * 16 * 192
+    assert network.parameters == (
+        14_155_776 + biases + dense + attention + norms + embedding + gates
+    )
+    assert network.lm_head_parameters == 0
+
+
+MIXTURE = {
+    "model_type": "vit", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4,
+    "num_attention_heads": 2, "image_size": [32, 64], "patch_size": 16, "num_experts": 4,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 4,
+}  # fmt: skip
+
+
+def test_period_of_experts_and_oblong_images():
+    network = network_from_config(MIXTURE)
+    assert [network.has_experts(layer) for layer in range(4)] == [False, False, False, True]
+    assert network.max_positions == 2 * 4 + 1
+    assert not network_from_config(MIXTURE | {"num_experts": 0}).has_experts(3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("num_experts", -1, "num_experts = -1; an integer from 0 to 4096"),
+        ("num_experts_per_tok", 5, "num_experts_per_tok = 5; at most num_experts = 4"),
+        ("num_experts_per_tok", None, "key num_experts_per_tok is missing"),
+        ("moe_intermediate_size", None, "key moe_intermediate_size is missing"),
+        ("decoder_sparse_step", 0, "from 1 to 1024"),
+        ("num_tasks", "2", "num_tasks = '2'; an integer"),
+        ("image_size", [32], "one or two integers from 1 to 16384"),
+        ("image_size", [32, True], "one or two integers"),
+        ("image_size", [32, 40], "a divisor of image_size = 40"),
+    ],
+)
+def test_bad_mixtures_are_named(key, value, part):
+    with pytest.raises(InputError) as caught:
+        network_from_config(MIXTURE | {key: value})
+    assert part in str(caught.value)
 
 
 def test_grouped_query_shapes():
