@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from headrace.arch.ubimoe.formats import WIDE_BITS, WIDE_FRACTION
@@ -74,15 +74,17 @@ class Gelu(wiring.Component):
             m.d.sync += magnitude.eq(Mux(x < 0, -x, x))
 
         values = gelu_table()
-        row = data.StructLayout({"value": unsigned(VALUE_BITS), "slope": signed(SLOPE_BITS)})
-        rows = [{"value": value, "slope": after - value} for value, after in pairwise(values)]
-        rows.append({"value": 0, "slope": 0})  # for all beyond
+        slopes = [after - value for value, after in pairwise(values)]
         segment = magnitude[STEP_BITS:]
         address = Mux(segment < SEGMENTS, segment, SEGMENTS)
-        entry = read_only_table(m, rows, row, address, enable, "table")
+        # Beyond the last segment both are zero.
+        slope = read_only_table(m, [*slopes, 0], signed(SLOPE_BITS), address, enable, "slope")
+        start = read_only_table(
+            m, [*values[:-1], 0], unsigned(VALUE_BITS), address, enable, "start"
+        )
 
         fraction = delayed(m, magnitude[:STEP_BITS], 1, enable, "fraction")
-        value = delayed(m, entry.value, 1, enable, "value")
+        value = delayed(m, start, 1, enable, "value")
         positive = delayed(m, Mux(x < 0, 0, x)[: WIDE_BITS - 1], 4, enable, "positive")
         # At most one step of the table, as is the part of it: no bit is lost.
         step = Signal(signed(SLOPE_BITS), reset_less=True)
@@ -90,7 +92,7 @@ class Gelu(wiring.Component):
         result = Signal(signed(WIDE_BITS), reset_less=True)
         with m.If(enable):
             m.d.sync += [
-                step.eq((entry.slope * fraction) >> STEP_BITS),
+                step.eq((slope * fraction) >> STEP_BITS),
                 correction.eq(value + step),
                 result.eq(positive - correction),
             ]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Module, Signal, Value
-from amaranth.lib import memory
 
 __all__ = ["delayed", "read_only_table"]
 
@@ -20,16 +19,16 @@ def delayed(m: Module, value: Value, stages: int, enable: Value, name: str) -> V
 
 
 def read_only_table(
-    m: Module, rows: Sequence[Any], shape: Any, address: Value, enable: Value, name: str
-) -> Any:
+    m: Module, rows: Sequence[int], shape: Any, address: Value, enable: Value, name: str
+) -> Value:
     """Return the row at the address of the enabled cycle before.
 
-    In LUTs: the tables are small and many, and the register stands behind the LUTs.
+    A choice between constants, not a memory: the tables are small and many, and belong in LUTs
+    with every tool.
     """
-    table = memory.Memory(
-        shape=shape, depth=len(rows), init=rows, attrs={"rom_style": "distributed"}
-    )
-    m.submodules[name] = table
-    port = table.read_port(domain="sync")
-    m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
-    return port.data
+    row = Signal(shape, name=f"{name}_row", reset_less=True)
+    with m.If(enable), m.Switch(address):
+        for number, value in enumerate(rows):
+            with m.Case(number):
+                m.d.sync += row.eq(value)
+    return row
