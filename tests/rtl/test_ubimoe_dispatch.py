@@ -1,0 +1,115 @@
+"""Dispatch: jobs and rows against sorting in Python, cycles against the formula."""
+
+import random
+
+import numpy as np
+import pytest
+
+from headrace.arch.ubimoe.dispatch import DispatchSizes
+from headrace.errors import InputError
+from headrace.rtl.streams import StreamVectors, run_regression, simulate_streams
+from headrace.rtl.ubimoe.dispatch import Dispatch
+from headrace.rtl.verilog import to_verilog
+
+ONE = 1 << 22
+
+
+def routing(rng, tokens, allowed, top_k):
+    """Draw for each token different experts out of `allowed`, with scores up to one."""
+    return [[(e, rng.randint(0, ONE)) for e in rng.sample(allowed, top_k)] for _ in range(tokens)]
+
+
+def work(commands, **more):
+    """Return the streams of some routings: jobs by sorting all choices."""
+    jobs, rows = [], []
+    for choices in commands:
+        pairs = [(e, t, score) for t, token in enumerate(choices) for e, score in token]
+        pairs.sort()
+        experts = [e for e, _, _ in pairs]
+        jobs += [e | experts.count(e) << 8 for e in sorted(set(experts))]
+        rows += [t | score << 16 for _, t, score in pairs]
+    beats = [
+        sum((e | score << 8) << 31 * rank for rank, (e, score) in enumerate(token))
+        for choices in commands
+        for token in choices
+    ]
+    inputs = {"command": [len(c) for c in commands], "choices": beats}
+    return StreamVectors(inputs, {"jobs": jobs, "rows": rows}, **more)
+
+
+def drawn(seed):
+    """Return sizes and a list of routings, some experts chosen by nobody."""
+    rng = random.Random(seed)
+    experts = rng.choice([1, 2, 3, 5, 8, 16])
+    top_k = rng.randint(1, min(experts, 4))
+    sizes = DispatchSizes(max_tokens=rng.randint(1, 12), experts=experts, top_k=top_k)
+    commands = []
+    for _ in range(3):
+        allowed = rng.sample(range(experts), rng.randint(top_k, experts))
+        commands.append(routing(rng, rng.randint(1, sizes.max_tokens), allowed, top_k))
+    # A full queue, and the expert of the highest number.
+    commands.append(routing(rng, sizes.max_tokens, list(range(experts))[-top_k:], top_k))
+    return sizes, commands
+
+
+def stalls(vectors, seed):
+    rng = np.random.default_rng(seed)
+    streams = {**vectors.inputs, **vectors.results}
+    return {name: np.cumsum(rng.integers(0, 4, len(items))) for name, items in streams.items()}
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_jobs_and_rows_with_and_without_stalls(seed):
+    sizes, commands = drawn(seed)
+    free = work(commands)
+    for vectors in (free, work(commands, arrivals=stalls(free, seed))):
+        run = simulate_streams(Dispatch(sizes), vectors, 20_000)
+        assert run.results == vectors.results
+
+
+@pytest.mark.parametrize("held", ["jobs", "rows"])
+def test_either_output_goes_on_while_the_other_one_is_held(held):
+    rng = random.Random(5)
+    vectors = work([routing(rng, 6, [0, 2, 3], 2)])
+    late = {held: np.full(len(vectors.results[held]), 200)}
+    run = simulate_streams(
+        Dispatch(DispatchSizes(max_tokens=6, experts=4, top_k=2)),
+        work([routing(random.Random(5), 6, [0, 2, 3], 2)], arrivals=late),
+    )
+    assert run.results == vectors.results
+    other = "rows" if held == "jobs" else "jobs"
+    assert run.times[other][-1] < 30
+    assert run.times[held][0] == 200
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_cycles_are_those_of_the_formula(seed):
+    sizes, commands = drawn(seed)
+    vectors = work(commands)
+    run = simulate_streams(Dispatch(sizes), vectors, 20_000)
+    ends = np.cumsum([len(choices) * sizes.top_k for choices in commands]) - 1
+    for choices, begin, end in zip(
+        commands, run.times["command"], run.times["rows"][ends], strict=True
+    ):
+        assert end - begin + 1 == sizes.cycles(len(choices))
+    assert (run.times["command"][1:] == run.times["rows"][ends[:-1]]).all()
+
+
+@pytest.mark.parametrize("simulator", ["icarus", pytest.param("verilator", marks=pytest.mark.slow)])
+def test_verilog(simulator):
+    rng = random.Random(3)
+    sizes = DispatchSizes(max_tokens=20, experts=16, top_k=2)
+    commands = [routing(rng, n, rng.sample(range(16), 11), 2) for n in (20, 7, 13)]
+    names = ("command", "choices", "jobs", "rows")
+    vectors = work(commands, stall=dict.fromkeys(names, 0.3))
+    done = run_regression(to_verilog(Dispatch(sizes), "dispatch"), "dispatch", vectors, simulator)
+    assert done.passed, done.message
+
+
+def test_wrong_sizes_are_refused():
+    good = {"max_tokens": 4, "experts": 3, "top_k": 2}
+    for name, value in (("max_tokens", 0), ("experts", 257), ("top_k", 4), ("top_k", 0)):
+        with pytest.raises(InputError, match=f"{name} = {value} is not allowed"):
+            DispatchSizes(**{**good, name: value})
+    with pytest.raises(InputError, match="tokens = 5 is not allowed: 1 to 4"):
+        DispatchSizes(**good).check_tokens(5)
