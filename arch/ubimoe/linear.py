@@ -1,0 +1,153 @@
+"""Sizes of UbiMoE's linear kernel (docs/ubimoe-kernels.md, "linear")."""
+
+from dataclasses import dataclass
+
+from headrace.arch.ubimoe.formats import WIDE_FRACTION, Formats
+from headrace.errors import InputError
+
+__all__ = ["BIAS_BITS", "LinearSizes"]
+
+BIAS_BITS = 16
+"""Bits of a bias in the weight image."""
+
+_PRODUCT_STAGES = 2  # registers behind a multiplier, both inside a DSP
+_TREE_LEVELS_PER_STAGE = 2  # adder levels between registers
+_LARGEST = 65535  # commands carry 16 bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSizes:
+    """Sizes of one linear kernel, and its cycles.
+
+    Parameters
+    ----------
+    formats : Formats
+        Operands and weights.
+    tile_in, tile_out : int
+        T_in inputs and T_out outputs of a weight tile.
+    lanes : int
+        N_L rows that share a weight tile.
+    max_in_tiles, max_out_tiles : int
+        Largest row and largest result, in tiles.
+    max_tiles : int
+        Weight tiles of one slot.
+    slots : int
+        Weight sets held, 1 or 2: with 2 one is filled while the other one computes.
+    beat_bits : int
+        Bits of a beat of weights.
+    bias_fraction : int
+        Fraction bits of the biases.
+    gelu : bool
+        Whether there are GELU units. None exist yet: False.
+
+    Raises
+    ------
+    InputError
+        A size is out of range.
+    """
+
+    formats: Formats
+    tile_in: int
+    tile_out: int
+    lanes: int
+    max_in_tiles: int
+    max_out_tiles: int
+    max_tiles: int
+    slots: int
+    beat_bits: int = 256
+    bias_fraction: int
+    gelu: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        ranges = {
+            "tile_in": (1, 1024),
+            "tile_out": (1, 1024),
+            "lanes": (1, 256),
+            "max_in_tiles": (1, _LARGEST),
+            "max_out_tiles": (1, _LARGEST),
+            "max_tiles": (1, self.max_in_tiles * self.max_out_tiles),
+            "slots": (1, 2),
+            "beat_bits": (8, 4096),
+            "bias_fraction": (0, WIDE_FRACTION),
+        }
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(f"{name} = {value} is not allowed: {least} to {most}")
+        if self.gelu:
+            raise InputError("gelu = True is not allowed: there are no GELU units yet, False")
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers, N_L T_in T_out."""
+        return self.lanes * self.tile_in * self.tile_out
+
+    @property
+    def tile_bits(self) -> int:
+        """Bits of a weight tile."""
+        return self.tile_in * self.tile_out * self.formats.weight_bits
+
+    @property
+    def tile_beats(self) -> int:
+        """Beats of a weight tile."""
+        return -(-self.tile_bits // self.beat_bits)
+
+    @property
+    def bias_beats(self) -> int:
+        """Beats of the biases of one output tile."""
+        return -(-self.tile_out * BIAS_BITS // self.beat_bits)
+
+    @property
+    def term_bits(self) -> int:
+        """Bits of a shifted product that matter, at most 32."""
+        formats = self.formats
+        return min(32, formats.operand_bits + formats.weight_bits - formats.product_shift)
+
+    @property
+    def tree_stages(self) -> int:
+        """Register stages of an adder tree of T_in terms, ceil(ceil(log2 T_in) / 2)."""
+        return -(-(self.tile_in - 1).bit_length() // _TREE_LEVELS_PER_STAGE)
+
+    @property
+    def product_stages(self) -> int:
+        """Register stages of a multiplier."""
+        return _PRODUCT_STAGES
+
+    @property
+    def pipeline_cycles(self) -> int:
+        """Cycles from the issue of a tile until its sums are added to the accumulators.
+
+        One for the memories, two for the products, `tree_stages` for the trees.
+        """
+        return 1 + self.product_stages + self.tree_stages
+
+    def load_beats(self, in_tiles: int, out_tiles: int) -> int:
+        """Return the beats of a weight image; an undisturbed load takes one cycle more."""
+        return out_tiles * (self.bias_beats + in_tiles * self.tile_beats)
+
+    def group_rows(self, rows: int) -> list[int]:
+        """Return the rows of every group of a computation."""
+        full, rest = divmod(rows, self.lanes)
+        return [self.lanes] * full + [rest] * (rest > 0)
+
+    def compute_cycles(self, rows: int, in_tiles: int, out_tiles: int) -> int:
+        """Return the cycles of a computation in an idle kernel whose weights are there.
+
+        From the command to the last result, both included, no stream stalling. With P_g =
+        out_tiles max(in_tiles, rows of group g), either every group computes while the next one is
+        read, or reading is the bottleneck all along, or up to the last full group::
+
+            1 + pipeline + in_tiles + rows of the last - max(in_tiles, rows of the last)
+              + max over those three of (cycles of reading + the P_g that follow)
+
+        Exact if in_tiles >= lanes and out_tiles > lanes. Otherwise up to 2 cycles per group are
+        missing, where reading and computing take equally long and wait for each other.
+        """
+        groups = self.group_rows(rows)
+        periods = [out_tiles * max(in_tiles, group) for group in groups]
+        last = groups[-1]
+        reading = [0, len(groups) - 1, max(0, len(groups) - 2)]
+        longest = max(sum(groups[: g + 1]) * in_tiles + sum(periods[g:]) for g in reading)
+        ends = in_tiles + last - max(in_tiles, last)
+        return 1 + self.pipeline_cycles + ends + longest

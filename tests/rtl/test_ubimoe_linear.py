@@ -1,0 +1,259 @@
+"""UbiMoE's linear kernel against integers written down from docs/ubimoe-numerics.md."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.errors import InputError
+from headrace.rtl.lint import lint
+from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
+from headrace.rtl.ubimoe.linear import Linear
+from headrace.rtl.verilog import to_verilog
+
+# Operand bits, weight bits, and the right shift of a product to 22 fraction bits.
+PRECISIONS = {"w16a32": (32, 16, 14), "int16": (16, 16, 1), "int8": (8, 8, -8)}
+
+BASE = LinearSizes(
+    formats=FORMATS["int16"],
+    tile_in=3,
+    tile_out=2,
+    lanes=2,
+    max_in_tiles=3,
+    max_out_tiles=4,
+    max_tiles=8,
+    slots=2,
+    beat_bits=64,
+    bias_fraction=10,
+)
+
+POINTS = {
+    "w16a32": replace(BASE, formats=FORMATS["w16a32"], bias_fraction=9, beat_bits=40),
+    "int16": BASE,
+    "int8": replace(BASE, formats=FORMATS["int8"], tile_in=4, slots=1, lanes=3),
+    "one of each": replace(BASE, tile_in=1, tile_out=1, lanes=1, slots=1, bias_fraction=11),
+    "smallest": replace(
+        BASE, tile_in=1, tile_out=1, lanes=1, slots=1, max_in_tiles=1, max_out_tiles=1, max_tiles=1
+    ),
+    "bias beats": replace(BASE, tile_in=2, tile_out=5, beat_bits=24, lanes=3),
+    "deep tree": replace(BASE, formats=FORMATS["int8"], tile_in=9, tile_out=1, lanes=2),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    x: np.ndarray  # rows, in_tiles T_in
+    w: np.ndarray  # out_tiles T_out, in_tiles T_in
+    b: np.ndarray  # out_tiles T_out
+
+
+def wrap(values):
+    return ((values + 2**31) & (2**32 - 1)) - 2**31
+
+
+def expected(job, bias_fraction, shift):
+    """Rule 1: each product is shifted on its own, sums wrap at 32 bits."""
+    products = job.x[:, None, :] * job.w[None]  # below 2^47
+    terms = products >> shift if shift >= 0 else products << -shift
+    return wrap((job.b << (22 - bias_fraction)) + wrap(terms).sum(axis=2))
+
+
+def draw_job(sizes, shape, rng, extreme=False):
+    operand_bits, weight_bits, _ = PRECISIONS[sizes.formats.name]
+    rows, in_tiles, out_tiles = shape
+    inputs, outputs = in_tiles * sizes.tile_in, out_tiles * sizes.tile_out
+
+    def numbers(bits, *shape):
+        half = 2 ** (bits - 1)
+        if extreme:
+            return rng.choice([-half, half - 1, -1, 0, 1], shape)
+        return rng.integers(-half, half, shape)
+
+    return Job(
+        numbers(operand_bits, rows, inputs),
+        numbers(weight_bits, outputs, inputs),
+        numbers(16, outputs),
+    )
+
+
+def draw_shape(sizes, rng):
+    shapes = [
+        (i, o)
+        for i, o in product(range(1, sizes.max_in_tiles + 1), range(1, sizes.max_out_tiles + 1))
+        if i * o <= sizes.max_tiles
+    ]
+    return (int(rng.integers(1, 3 * sizes.lanes + 1)), *shapes[rng.integers(len(shapes))])
+
+
+def cut(number, count, bits):
+    return [number >> (bits * i) & ((1 << bits) - 1) for i in range(count)]
+
+
+def image(sizes, job):
+    """Return the beats of a load: biases per output tile, then the tiles, low bits first."""
+    weight_bits = PRECISIONS[sizes.formats.name][1]
+    t_in, t_out, beat = sizes.tile_in, sizes.tile_out, sizes.beat_bits
+    beats = []
+    for o in range(0, len(job.b), t_out):
+        beats += cut(pack([job.b[o : o + t_out]], 16)[0], -(-16 * t_out // beat), beat)
+    for o in range(0, len(job.b), t_out):
+        for i in range(0, job.w.shape[1], t_in):
+            tile = job.w[o : o + t_out, i : i + t_in].ravel()
+            bits = weight_bits * t_in * t_out
+            beats += cut(pack([tile], weight_bits)[0], -(-bits // beat), beat)
+    return beats
+
+
+def results(sizes, job, shift):
+    """Return the payloads of a computation: group, output tile, lane."""
+    rows = expected(job, sizes.bias_fraction, shift)
+    found = []
+    for group in range(0, len(rows), sizes.lanes):
+        for o in range(0, rows.shape[1], sizes.tile_out):
+            found.extend(rows[group : group + sizes.lanes, o : o + sizes.tile_out])
+    return pack(found, 32)
+
+
+def vectors(sizes, jobs, **more):
+    operand_bits, _, shift = PRECISIONS[sizes.formats.name]
+    tiles = [(len(j.x), j.x.shape[1] // sizes.tile_in, len(j.b) // sizes.tile_out) for j in jobs]
+    beats = [row.reshape(-1, sizes.tile_in) for j in jobs for row in j.x]
+    return StreamVectors(
+        {
+            "load": [i | o << 16 for _, i, o in tiles],
+            "compute": [n | i << 16 | o << 32 for n, i, o in tiles],
+            "weights": [beat for j in jobs for beat in image(sizes, j)],
+            "inputs": pack(np.concatenate(beats), operand_bits),
+        },
+        {"results": [p for j in jobs for p in results(sizes, j, shift)]},
+        **more,
+    )
+
+
+def drawn(sizes, seed, jobs=3, extreme=False, **more):
+    rng = np.random.default_rng(seed)
+    return vectors(
+        sizes,
+        [draw_job(sizes, draw_shape(sizes, rng), rng, extreme) for _ in range(jobs)],
+        **more,
+    )
+
+
+def with_arrivals(work, seed):
+    """Every stream stalls at random."""
+    rng = np.random.default_rng(seed)
+    ports = {**work.inputs, **work.results}
+    gaps = {name: int(rng.integers(1, 5)) for name in ports}
+    arrivals = {n: np.cumsum(rng.integers(0, gaps[n], len(items))) for n, items in ports.items()}
+    return replace(work, arrivals=arrivals)
+
+
+def test_oracle_floors_every_product():
+    """Two products of -1/2 unit are -2 after their own floors; -1 if they were added first."""
+    job = Job(np.array([[-1, -1]]), np.array([[1, 1]]), np.array([0]))
+    assert expected(job, 10, 1).tolist() == [[-2]]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_bits_without_stalls(point):
+    sizes = POINTS[point]
+    work = drawn(sizes, 1)
+    assert simulate_streams(Linear(sizes), work).results == work.results
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("seed", range(3))
+def test_bits_with_stalls(precision, seed):
+    sizes = POINTS[precision]
+    work = with_arrivals(drawn(sizes, seed, extreme=seed == 2), seed)
+    assert simulate_streams(Linear(sizes), work).results == work.results
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_sums_wrap(precision):
+    """Extremes on all sides leave 32 bits."""
+    sizes = POINTS[precision]
+    rng = np.random.default_rng(0)
+    job = draw_job(sizes, (2, 2, 2), rng)
+    operand_bits, weight_bits, shift = PRECISIONS[precision]
+    low, least = -(2 ** (operand_bits - 1)), -(2 ** (weight_bits - 1))
+    job = Job(np.full_like(job.x, low), np.full_like(job.w, least), np.full_like(job.b, 2**15 - 1))
+    exact = (2**15 - 1) * 2 ** (22 - sizes.bias_fraction) + job.x.shape[1] * (
+        low * least >> shift if shift > 0 else low * least << -shift
+    )
+    work = vectors(sizes, [job])
+    run = simulate_streams(Linear(sizes), work)
+    if precision != "int8":  # 8 bits are too few to leave 32
+        assert exact >= 2**31
+    got = unpack(run.results["results"], 32, sizes.tile_out)
+    assert set(got.ravel().tolist()) == {(exact + 2**31) % 2**32 - 2**31}
+
+
+@pytest.mark.parametrize("point", ["w16a32", "int16", "int8", "smallest", "bias beats"])
+def test_verilog_in_icarus(point):
+    sizes = POINTS[point]
+    stall = {"load": 0.5, "compute": 0.5, "weights": 0.3, "inputs": 0.3, "results": 0.4}
+    verilog = to_verilog(Linear(sizes), "linear")
+    done = run_regression(verilog, "linear", drawn(sizes, 5, stall=stall), "icarus", seed=2)
+    assert done.passed, done.message
+
+
+def test_verilog_in_verilator():
+    sizes = POINTS["int8"]
+    stall = {"weights": 0.3, "inputs": 0.3, "results": 0.4}
+    verilog = to_verilog(Linear(sizes), "linear")
+    done = run_regression(verilog, "linear", drawn(sizes, 6, stall=stall), "verilator", seed=3)
+    assert done.passed, done.message
+
+
+@pytest.mark.parametrize("point", ["w16a32", "smallest"])
+def test_verilog_is_clean(point):
+    assert lint(to_verilog(Linear(POINTS[point]), "linear"), "linear").findings == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_random_sizes(seed):
+    sizes = draw_sizes(np.random.default_rng(seed))
+    work = with_arrivals(drawn(sizes, seed, jobs=4, extreme=seed % 4 == 0), seed)
+    assert simulate_streams(Linear(sizes), work).results == work.results
+
+
+def draw_sizes(rng):
+    most_in, most_out = int(rng.integers(1, 5)), int(rng.integers(1, 6))
+    return LinearSizes(
+        formats=FORMATS[str(rng.choice(list(FORMATS)))],
+        tile_in=int(rng.integers(1, 6)),
+        tile_out=int(rng.integers(1, 4)),
+        lanes=int(rng.integers(1, 5)),
+        max_in_tiles=most_in,
+        max_out_tiles=most_out,
+        max_tiles=int(rng.integers(1, most_in * most_out + 1)),
+        slots=int(rng.integers(1, 3)),
+        beat_bits=int(rng.integers(8, 100)),
+        bias_fraction=int(rng.integers(8, 13)),
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tile_in": 0},
+        {"tile_out": 1025},
+        {"lanes": 0},
+        {"max_in_tiles": 0},
+        {"max_out_tiles": 65536},
+        {"max_tiles": 13},
+        {"slots": 3},
+        {"beat_bits": 7},
+        {"bias_fraction": 23},
+        {"gelu": True},
+    ],
+)
+def test_sizes_are_checked(change):
+    (name, value) = next(iter(change.items()))
+    with pytest.raises(InputError, match=f"^{name} = {value} is not allowed: "):
+        replace(BASE, **change)
