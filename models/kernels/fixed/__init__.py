@@ -9,6 +9,8 @@ from headrace.models.kernels.fixed.encoder_block import (
     Experts,
     FeedForward,
     encoder_block,
+    ffn_block,
+    msa_block,
 )
 from headrace.models.kernels.fixed.formats import FORMATS, ONE, Formats
 from headrace.models.kernels.fixed.functions import (
@@ -47,11 +49,13 @@ __all__ = [
     "dispatch",
     "encoder_block",
     "exponential",
+    "ffn_block",
     "from_real",
     "gate",
     "gelu",
     "layer_norm",
     "linear",
+    "msa_block",
     "online_softmax",
     "patch_embedding",
     "reciprocal",

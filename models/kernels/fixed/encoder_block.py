@@ -14,7 +14,16 @@ from headrace.models.kernels.fixed.integers import Integers, checked, to_operand
 from headrace.models.kernels.fixed.layer_norm import layer_norm
 from headrace.models.kernels.fixed.linear import linear
 
-__all__ = ["Affine", "Attention", "EncoderBlock", "Experts", "FeedForward", "encoder_block"]
+__all__ = [
+    "Affine",
+    "Attention",
+    "EncoderBlock",
+    "Experts",
+    "FeedForward",
+    "encoder_block",
+    "ffn_block",
+    "msa_block",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,10 +130,7 @@ class EncoderBlock:
 def encoder_block(
     x: NDArray[np.integer], block: EncoderBlock, formats: Formats, *, dims: int
 ) -> Integers:
-    """Run one encoder block.
-
-    ``x = x + feature(projection(attention(qkv(layer_norm(x)))))``, then the same with the FFN: the
-    dense one, or the gate and its experts, combined.
+    """Run one encoder block: `msa_block`, then `ffn_block`.
 
     Parameters
     ----------
@@ -145,27 +151,39 @@ def encoder_block(
     InputError
         Shapes, types or values do not fit.
     """
+    return ffn_block(msa_block(x, block, formats, dims=dims), block, formats)
+
+
+def msa_block(
+    x: NDArray[np.integer], block: EncoderBlock, formats: Formats, *, dims: int
+) -> Integers:
+    """Return ``x + feature(projection(attention(qkv(layer_norm(x)))))``.
+
+    Q, K and V are stored as operands. Parameters, result and errors as in `encoder_block`.
+    """
     features = checked("x", x, (None, None), formats.feature_bits)
-    features = add_residual(features, _attention(features, block, formats, dims), formats)
-    norm = block.ffn_norm
+    parameters, norm = block.attention, block.attention_norm
     rows = layer_norm(features, norm.weights, norm.bias, formats)
+    qkv = to_operand(_msa_linear(rows, parameters.qkv, formats), formats)
+    q, k, v = qkv.reshape(len(rows), 3, parameters.heads, -1).swapaxes(0, 1)
+    attended = streaming_attention(q, k, v, formats, dims=dims)
+    projected = _msa_linear(attended.reshape(rows.shape), parameters.projection, formats)
+    return add_residual(features, projected, formats)
+
+
+def ffn_block(x: NDArray[np.integer], block: EncoderBlock, formats: Formats) -> Integers:
+    """Return ``x + ffn(layer_norm(x))``, by the dense FFN or by gate, experts and `combine`.
+
+    Parameters, result and errors as in `encoder_block`.
+    """
+    features = checked("x", x, (None, None), formats.feature_bits)
+    rows = layer_norm(features, block.ffn_norm.weights, block.ffn_norm.bias, formats)
     if isinstance(block.ffn, FeedForward):
         return add_residual(features, _feed_forward(rows, block.ffn, formats), formats)
     experts = block.ffn.experts
     jobs = dispatch(gate(rows, block.ffn.gate, formats, top_k=block.ffn.top_k), len(experts))
     results = [_feed_forward(rows[job.tokens], experts[job.expert], formats) for job in jobs]
     return combine(features, jobs, results, formats)
-
-
-def _attention(x: Integers, block: EncoderBlock, formats: Formats, dims: int) -> Integers:
-    """Return the projection's result, wide."""
-    parameters, norm = block.attention, block.attention_norm
-    rows = layer_norm(x, norm.weights, norm.bias, formats)
-    qkv = _msa_linear(rows, parameters.qkv, formats)
-    split = to_operand(qkv, formats).reshape(len(x), 3, parameters.heads, -1)
-    q, k, v = (split[:, part] for part in range(3))
-    attended = streaming_attention(q, k, v, formats, dims=dims)
-    return _msa_linear(attended.reshape(len(x), -1), parameters.projection, formats)
 
 
 def _msa_linear(x: Integers, affine: Affine, formats: Formats) -> Integers:
