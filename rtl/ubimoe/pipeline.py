@@ -8,10 +8,15 @@ from amaranth.hdl import Module, Signal, Value
 __all__ = ["delayed", "read_only_table"]
 
 
-def delayed(m: Module, value: Value, stages: int, enable: Value, name: str) -> Value:
-    """Return `value` as it was `stages` enabled cycles before, in registers without reset."""
+def delayed(
+    m: Module, value: Value, stages: int, enable: Value, name: str, *, reset: bool = False
+) -> Value:
+    """Return `value` as it was `stages` enabled cycles before.
+
+    Data need no reset, and become shift registers in LUTs; flags do: they tell what is data.
+    """
     for stage in range(stages):
-        register = Signal(value.shape(), name=f"{name}_{stage + 1}", reset_less=True)
+        register = Signal(value.shape(), name=f"{name}_{stage + 1}", reset_less=not reset)
         with m.If(enable):
             m.d.sync += register.eq(value)
         value = register

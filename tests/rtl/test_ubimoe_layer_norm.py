@@ -1,0 +1,226 @@
+"""Layer norm: its bits under stalls, and its cycles without any."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.layer_norm import LayerNormSizes
+from headrace.errors import InputError
+from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
+from headrace.rtl.ubimoe.layer_norm import LayerNorm
+from headrace.rtl.verilog import to_verilog
+
+PRECISIONS = {  # feature bits, feature fraction, operand bits, operand fraction, saturates
+    "w16a32": (32, 22, 32, 22, False),
+    "int16": (16, 10, 16, 10, False),
+    "int8": (16, 10, 8, 4, True),
+}
+
+
+def wrap(value, bits=32):
+    return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
+
+
+def normalised(row, gains, offsets, precision):
+    """Rule 4, in unlimited integers."""
+    _, ff, ob, of, saturates = PRECISIONS[precision]
+    c = 2**22 // len(row)
+    u = [wrap(x * c >> ff) for x in row]
+    m = wrap(sum(u))
+    msq = wrap(sum(x * v >> ff for x, v in zip(row, u, strict=True)))
+    var = wrap(msq - (m * m >> 22) + 4)
+    r = min(2**44 // math.isqrt(max(var, 1) << 22), 2**31 - 1)
+    results = []
+    for x, g, b in zip(row, gains, offsets, strict=True):
+        y = wrap((x << (22 - ff)) - m)
+        y = wrap(y * r >> 22)
+        y = wrap((y * g >> 11) + (b << 11)) >> (22 - of)
+        low, high = -(2 ** (ob - 1)), 2 ** (ob - 1) - 1
+        results.append(min(max(y, low), high) if saturates else wrap(y, ob))
+    return results
+
+
+def drawn_row(width, precision, kind, generator):
+    """Draw a row: ordinary, of equal features, or of anything (where sums and products wrap)."""
+    bits, fraction, *_ = PRECISIONS[precision]
+    one = 1 << fraction
+    if kind == "ordinary":
+        return [round(generator.gauss(0.3, 1.2) * one) for _ in range(width)]
+    if kind == "equal":
+        return [generator.randint(-2 * one, 2 * one)] * width
+    edge = 1 << (bits - 1)
+    return [generator.choice([-edge, edge - 1, generator.randrange(-edge, edge)])] + [
+        generator.randrange(-edge, edge) for _ in range(width - 1)
+    ]
+
+
+def case(sizes, tokens, seed, kinds=("ordinary", "equal", "anything")):
+    """Return the payloads of a command and what must come of it."""
+    precision, generator = sizes.formats.name, random.Random(seed)
+    bits, _, operand_bits, *_ = PRECISIONS[precision]
+    gains, offsets = (
+        [generator.randrange(-(2**15), 2**15) if wild else generator.randrange(6000)
+         for wild in (generator.random() < 0.3 for _ in range(sizes.width))]
+        for _ in range(2)
+    )  # fmt: skip
+    rows = [
+        drawn_row(sizes.width, precision, kinds[i % len(kinds)], generator) for i in range(tokens)
+    ]
+    beats = range(0, sizes.width, sizes.dims)
+    pairs = [v for pair in zip(gains, offsets, strict=True) for v in pair]
+    results = [normalised(row, gains, offsets, precision) for row in rows]
+    return {
+        "command": [tokens],
+        "parameters": pack([pairs[2 * i : 2 * (i + sizes.dims)] for i in beats], 16),
+        "inputs": pack([row[i : i + sizes.dims] for row in rows for i in beats], bits),
+        "results": pack([row[i : i + sizes.dims] for row in results for i in beats], operand_bits),
+    }
+
+
+def joined(*cases):
+    return {name: [item for one in cases for item in one[name]] for name in cases[0]}
+
+
+def vectors(streams, **more):
+    inputs = {name: items for name, items in streams.items() if name != "results"}
+    return StreamVectors(inputs, {"results": streams["results"]}, **more)
+
+
+def stalled(streams, seed, paces):
+    """Let each stream offer, or accept, an item every so many cycles on average.
+
+    Results from cycle 80 on, about when the first ones come: a sink that is late is no stall.
+    """
+    generator = np.random.default_rng(seed)
+    return {
+        name: 80 * (name == "results")
+        + np.cumsum(generator.integers(0, int(2 * pace) + 1, len(streams[name])))
+        for name, pace in paces.items()
+    }
+
+
+def sized(precision, width, dims):
+    return LayerNormSizes(formats=FORMATS[precision], width=width, dims=dims)
+
+
+@pytest.mark.parametrize("precision", list(PRECISIONS))
+@pytest.mark.parametrize(("width", "dims", "tokens"), [(8, 4, 60), (5, 5, 60), (6, 1, 20)])
+@pytest.mark.parametrize(
+    "paces",
+    [
+        {"inputs": 2},
+        {"results": 3},
+        {"inputs": 1, "results": 1.5, "parameters": 20},
+    ],
+)
+def test_results_do_not_depend_on_stalls(precision, width, dims, tokens, paces):
+    sizes = sized(precision, width, dims)
+    streams = case(sizes, tokens, seed=width)
+    work = vectors(streams, arrivals=stalled(streams, tokens, paces))
+    run = simulate_streams(LayerNorm(sizes), work)
+    assert run.results["results"] == streams["results"]
+    assert run.cycles > sizes.cycles(tokens)
+
+
+@pytest.mark.parametrize("precision", list(PRECISIONS))
+def test_rows_of_the_network(precision):
+    sizes = sized(precision, 192, 16)
+    streams = case(sizes, 4, seed=1)
+    run = simulate_streams(LayerNorm(sizes), vectors(streams))
+    assert run.results["results"] == streams["results"]
+    assert run.cycles == sizes.cycles(4)
+
+
+@pytest.mark.parametrize(
+    ("width", "dims", "tokens"),
+    [(8, 4, 1), (8, 4, 90), (4, 4, 1), (4, 4, 120), (6, 1, 30), (3, 3, 9), (9, 1, 5), (64, 2, 5)],
+)
+def test_cycles_are_exact(width, dims, tokens):
+    sizes = sized("int16", width, dims)
+    streams = case(sizes, tokens, seed=2)
+    run = simulate_streams(LayerNorm(sizes), vectors(streams))
+    assert run.results["results"] == streams["results"]
+    assert run.cycles == sizes.cycles(tokens)
+    # A beat per cycle, in and out, without a gap.
+    assert (np.diff(run.times["inputs"]) == 1).all()
+    assert (np.diff(run.times["results"]) == 1).all()
+
+
+@pytest.mark.parametrize(("width", "dims"), [(8, 4), (6, 1)])
+def test_a_full_row_memory_holds_back_the_inputs(width, dims):
+    """While no result is taken, it and the pipeline behind it fill up, and no more."""
+    sizes = sized("w16a32", width, dims)
+    streams = case(sizes, 120 // sizes.row_beats, seed=3)
+    late = {"results": np.full(len(streams["results"]), 400)}
+    run = simulate_streams(LayerNorm(sizes), vectors(streams, arrivals=late))
+    assert run.results["results"] == streams["results"]
+    before = run.times["inputs"] < 400
+    assert before.sum() == sizes.buffer_beats + 1 + sizes.normaliser_latency
+
+
+def test_cycles_are_those_of_the_docs():
+    """192 features in 8 lanes, 197 tokens: 198 rows of 24 beats, and the pipelines."""
+    assert sized("int16", 192, 8).cycles(197) == 198 * 24 + 75 + 10
+    tokens = np.array([1, 129, 197])
+    assert (sized("int16", 192, 8).cycles(tokens) == (tokens + 1) * 24 + 85).all()
+
+
+@pytest.mark.parametrize("paces", [{}, {"inputs": 1, "results": 1, "parameters": 3, "command": 60}])
+def test_a_command_follows_another(paces):
+    """The second one's parameters and rows do not touch the first one's."""
+    sizes = sized("int8", 8, 2)
+    streams = joined(*(case(sizes, tokens, seed=tokens) for tokens in (7, 1, 30)))
+    work = vectors(streams, arrivals=stalled(streams, 5, paces))
+    run = simulate_streams(LayerNorm(sizes), work)
+    assert run.results["results"] == streams["results"]
+
+
+def test_results_are_near_the_layer_norm():
+    """Ordinary rows with unit gain: mean 0 and deviation 1, to the operands' 10 bits."""
+    sizes = sized("int16", 64, 8)
+    rows = np.random.default_rng(4).normal(0.5, 2.0, (4, 64))
+    inputs = np.round(rows * 1024).astype(int)
+    streams = {
+        "command": [4],
+        "parameters": pack([[2048, 0] * 8] * 8, 16),
+        "inputs": pack(inputs.reshape(-1, 8), 16),
+        "results": [0] * 32,
+    }
+    run = simulate_streams(LayerNorm(sizes), vectors(streams))
+    results = unpack(run.results["results"], 16, 8).reshape(4, 64) / 1024
+    exact = inputs - inputs.mean(axis=1, keepdims=True)
+    exact = exact / exact.std(axis=1, keepdims=True)
+    assert np.abs(results - exact).max() < 3 / 1024
+
+
+@pytest.mark.parametrize(
+    ("simulator", "precision"),
+    [
+        ("icarus", "w16a32"),
+        ("icarus", "int8"),
+        pytest.param("verilator", "int16", marks=pytest.mark.slow),
+    ],
+)
+def test_verilog_agrees_under_stalls(simulator, precision):
+    sizes = sized(precision, 8, 4)
+    streams = joined(case(sizes, 30, seed=8), case(sizes, 5, seed=9))
+    work = vectors(streams, stall={"inputs": 0.2, "results": 0.3, "parameters": 0.5})
+    verilog = to_verilog(LayerNorm(sizes), "layer_norm")
+    done = run_regression(verilog, "layer_norm", work, simulator)
+    assert done.passed, done.message
+
+
+@pytest.mark.parametrize(
+    ("width", "dims", "message"),
+    [
+        (0, 1, "width = 0 is not allowed: 1 to 65535"),
+        (8, 3, "dims = 3 is not allowed: a divisor of width = 8"),
+        (8, 0, "dims = 0 is not allowed: a divisor of width = 8"),
+    ],
+)
+def test_sizes_are_checked(width, dims, message):
+    with pytest.raises(InputError, match=message):
+        sized("int16", width, dims)
