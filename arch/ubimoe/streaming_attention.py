@@ -8,7 +8,13 @@ after the other. docs/ubimoe-kernels.md has the ports.
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.arch.ubimoe.formats import Formats
+from headrace.arch.ubimoe.formats import (
+    WIDE_BITS,
+    WIDE_FRACTION,
+    Formats,
+    multiplier_dsp,
+)
+from headrace.arch.ubimoe.functions import EXP_LATENCY, RECIP_LATENCY
 from headrace.errors import InputError
 
 __all__ = [
@@ -23,6 +29,9 @@ __all__ = [
 
 MAX_TOKENS = 511
 """The sum of as many probabilities, each at most 2^22, fits 31 bits."""
+
+_TREE_LEVELS_PER_STAGE = 2  # adder levels between registers
+_FACTOR_BITS = WIDE_FRACTION + 2  # an exponential or a reciprocal as a signed number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +98,67 @@ class StreamingAttentionSizes:
         """Right shift of the scores of a block, log2 sqrt(head_dim): 3 for 64."""
         return (self.head_dim.bit_length() - 1) // 2
 
+    @property
+    def score_product_stages(self) -> int:
+        """Registers of a product of Q and K."""
+        return _product_stages(self.formats.operand_bits, self.formats.operand_bits)
+
+    @property
+    def value_product_stages(self) -> int:
+        """Registers of a product of V and an exponential."""
+        return _product_stages(self.formats.operand_bits, _FACTOR_BITS)
+
+    @property
+    def result_product_stages(self) -> int:
+        """Registers of a product of a sum over the keys and a reciprocal."""
+        return _product_stages(WIDE_BITS, _FACTOR_BITS)
+
+    @property
+    def tree_stages(self) -> int:
+        """Registers of the adder tree, one after every second level and one after the last."""
+        return -(-(self.dims - 1).bit_length() // _TREE_LEVELS_PER_STAGE)
+
+    @property
+    def score_cycles(self) -> int:
+        """Cycles from the last beat of a head in part 1 until part 2 may begin with its scores.
+
+        Registers of the operands, the product, the tree, the score; the cycle that writes it.
+        """
+        return 3 + self.score_product_stages + self.tree_stages
+
+    @property
+    def result_cycles(self) -> int:
+        """Cycles from the last value beat of a row's head to its result.
+
+        Registers of the score, the difference, the exponential, the sum, the reciprocal, the
+        product, the result.
+        """
+        return 4 + EXP_LATENCY + RECIP_LATENCY + self.result_product_stages
+
+    @property
+    def maxima_depth(self) -> int:
+        """Maxima on their way from part 1 to part 2, so that neither ever waits in a free run.
+
+        Room is taken with a head's first beat in part 1 and given back with its last beat in
+        part 2, 2 head_beats + score_cycles - 2 cycles later.
+        """
+        return -(-(2 * self.head_beats + self.score_cycles - 1) // self.head_beats)
+
+    @property
+    def scores_depth(self) -> int:
+        """Words of the score FIFO, one per step and head: part 2 runs N - 1 steps behind."""
+        return (self.max_tokens - 1) * self.heads + self.maxima_depth
+
+    def cycles(self, tokens: Any) -> Any:
+        """Return the cycles from an accepted command to the last result, both included.
+
+        (S + N - 1) row_beats + head_beats + score_cycles + result_cycles, if no stream ever waits
+        for its outside. Integers or integer arrays.
+        """
+        steps = attention_steps(tokens, self.lanes)
+        constant = self.head_beats + self.score_cycles + self.result_cycles
+        return (steps + tokens - 1) * self.row_beats + constant
+
     def check_tokens(self, tokens: int) -> None:
         """Raise InputError unless a command may ask for so many tokens."""
         _check_range("tokens", tokens, self.lanes, self.max_tokens)
@@ -97,6 +167,11 @@ class StreamingAttentionSizes:
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise InputError(f"{name} = {value} is not allowed: {low} to {high}")
+
+
+def _product_stages(a_bits: int, b_bits: int) -> int:
+    """Return the registers behind a multiplier: those of one DSP, or two more for their sums."""
+    return 2 if multiplier_dsp(a_bits, b_bits) == 1 else 4
 
 
 def attention_steps(tokens: Any, lanes: Any) -> Any:

@@ -76,6 +76,27 @@ def test_sizes_of_the_published_kernel() -> None:
     assert all((1 << shift) ** 2 == d for d, shift in shifts.items())
 
 
+def test_cycles_of_the_published_kernel() -> None:
+    """Stage by stage; steps and beats as in the paper's cost table."""
+    score = 1 + 4 + 2 + 1 + 1  # operands, product, tree of 8, score, written
+    result = 1 + 1 + 4 + 1 + 23 + 4 + 1  # score, difference, EXP, sum, RECIP, product, result
+    assert (SIZES.score_cycles, SIZES.result_cycles) == (score, result)
+    constant = 8 + score + result
+    tokens = np.array([129, 197])
+    assert SIZES.cycles(tokens).tolist() == [
+        (4257 + 128) * 24 + constant,
+        (9850 + 196) * 24 + constant,
+    ]
+    int16 = replace(SIZES, formats=FORMATS["int16"], dims=16)
+    assert int16.cycles(129) == (4257 + 128) * 12 + 4 + (score - 2) + result
+
+
+def test_the_scores_of_a_sequence_fit() -> None:
+    """Part 2 waits for the maximum of step N - 1: until then all of N steps must have room."""
+    assert SIZES.scores_depth > (197 - 1) * 3
+    assert SIZES.maxima_depth * SIZES.head_beats >= 2 * SIZES.head_beats - 1 + SIZES.score_cycles
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
