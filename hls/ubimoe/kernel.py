@@ -16,7 +16,7 @@ from headrace.hls.ubimoe.tables import (
     gelu_differences,
 )
 
-__all__ = ["Kernel", "Port", "csim", "kernel"]
+__all__ = ["Kernel", "Port", "csim", "kernel", "template"]
 
 _LARGEST_WORD = 4096  # AP_INT_MAX_W cannot be set higher
 _PROGRAM = "sim/program.cpp"
@@ -79,7 +79,7 @@ class Kernel:
     tree: Tree
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
     """Return the text of a template of this package."""
     return files("headrace.hls.ubimoe").joinpath("templates", name).read_text("utf-8")
 
@@ -98,7 +98,7 @@ def _functions_header() -> str:
         "gelu_entries": GELU_ENTRIES,
         "gelu_differences": _list(gelu_differences()),
     }
-    return render(_template("functions.h"), values)
+    return render(template("functions.h"), values)
 
 
 def _format_constants(formats: Formats) -> dict[str, int]:
@@ -127,7 +127,7 @@ def _testbench(name: str, ports: Sequence[Port]) -> str:
         return Code("\n".join(f"    {text}" for text in texts))
 
     return render(
-        _template("testbench.cpp"),
+        template("testbench.cpp"),
         {
             "top": identifier(name),
             "streams": lines([f'hls::stream<{p.type}> {p.name}("{p.name}");' for p in ports]),
@@ -170,16 +170,16 @@ def kernel(
     tree = shim()
     tree.add("src/functions.h", _functions_header())
     if formats is not None:
-        tree.add("src/narrow.h", _template("narrow.h"))
+        tree.add("src/narrow.h", template("narrow.h"))
         sizes = {**_format_constants(formats), **sizes}
     facts = {"constants": constants(sizes), "types": Code("\n".join(types))}
-    tree.add("src/sizes.h", render(_template("sizes.h"), facts))
-    tree.add(f"src/{name}.h", render(_template("kernel.h"), {"top": top, "arguments": arguments}))
+    tree.add("src/sizes.h", render(template("sizes.h"), facts))
+    tree.add(f"src/{name}.h", render(template("kernel.h"), {"top": top, "arguments": arguments}))
     own = {"top": top, "arguments": arguments, "interfaces": Code("\n".join(interfaces))}
-    tree.add(f"src/{name}.cpp", render(_template(f"{name}.cpp"), {**own, **values}))
+    tree.add(f"src/{name}.cpp", render(template(f"{name}.cpp"), {**own, **values}))
     tree.add("tb/testbench.cpp", _testbench(name, ports))
     # One translation unit reads the headers once.
-    tree.add(_PROGRAM, render(_template("program.cpp"), {"top": top}))
+    tree.add(_PROGRAM, render(template("program.cpp"), {"top": top}))
     return Kernel(name=name, ports=tuple(ports), tree=tree)
 
 

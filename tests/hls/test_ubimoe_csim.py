@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.errors import InputError
 from headrace.hls.csim import build, execute
 from headrace.hls.ubimoe.functions import function_unit
 from headrace.hls.ubimoe.kernel import Kernel, Port, csim
+from headrace.hls.ubimoe.linear import linear
 
 # As strict as the sources allow; the unoptimised program is compiled fastest.
 FLAGS = (
@@ -172,3 +175,99 @@ def test_words_are_checked(cache):
         Port(name="x", bits=5000)
     with pytest.raises(RuntimeError, match="exit code 3: read from empty stream 'arguments'"):
         run(function_unit(), cache, 1, arguments=[])
+
+
+# Rule by rule from docs/ubimoe-numerics.md, int64 throughout. Every point of a kernel is a seed:
+# the precision goes round, the sizes are drawn.
+PRECISIONS = tuple(FORMATS.values())
+
+
+def shift(values, count: int):
+    return values >> count if count >= 0 else values << -count
+
+
+def draw(rng, bits: int, shape):
+    """Return signed values of all magnitudes, the ends included."""
+    values = rng.integers(-1 << (bits - 1), 1 << (bits - 1), shape)
+    values = values >> rng.integers(0, bits, shape)
+    ends = rng.integers(0, 16, shape)
+    values = np.where(ends == 0, -1 << (bits - 1), values)
+    return np.where(ends == 1, (1 << (bits - 1)) - 1, values)
+
+
+def linear_point(number: int) -> tuple[LinearSizes, bool]:
+    rng = np.random.default_rng([6032, number])
+    tile_in, tile_out, lanes, max_in, max_out = (int(v) for v in rng.integers(1, 5, 5))
+    formats = PRECISIONS[number % 3]
+    sizes = LinearSizes(
+        formats=formats, tile_in=tile_in, tile_out=tile_out, lanes=lanes, max_in_tiles=max_in,
+        max_out_tiles=max_out, max_tiles=max_in * max_out, slots=1 + number // 2 % 2,
+        beat_bits=(8, 32, 40, 64, 12, 256, 33)[number % 7],
+        bias_fraction=(formats.attention_bias_fraction, formats.bias_fraction)[number // 3 % 2],
+    )  # fmt: skip
+    return sizes, number % 2 == 0
+
+
+def linear_image(sizes: LinearSizes, weights, biases) -> list[int]:
+    """Return the beats of weights [out_tiles, in_tiles, T_out, T_in], biases [out_tiles, T_out]."""
+    groups = [(row, 16) for row in biases]
+    bits = sizes.formats.weight_bits
+    groups += [(tile.reshape(-1), bits) for row in weights for tile in row]
+    beats = []
+    for values, width in groups:
+        whole = pack(values, width)
+        for at in range(0, len(values) * width, sizes.beat_bits):
+            beats.append((whole >> at) & ((1 << sizes.beat_bits) - 1))
+    return beats
+
+
+def check_linear(cache: Path, number: int, vectors: int) -> int:
+    (sizes, units), rng = linear_point(number), np.random.default_rng(number)
+    f = sizes.formats
+    words: dict[str, list[int]] = {n: [] for n in ("load", "compute", "weights", "inputs")}
+    expected, count, commands = [], 0, 0
+    while count < vectors:
+        ins = int(rng.integers(1, sizes.max_in_tiles + 1))
+        outs = int(rng.integers(1, sizes.max_out_tiles + 1))
+        rows, gelu = int(rng.integers(1, 4 * sizes.lanes + 2)), units and rng.integers(2) == 1
+        w = draw(rng, f.weight_bits, (outs, ins, sizes.tile_out, sizes.tile_in))
+        b = draw(rng, 16, (outs, sizes.tile_out))
+        x = draw(rng, f.operand_bits, (rows, ins, sizes.tile_in))
+        products = shift(x[:, None, :, None] * w[None], f.operand_fraction + f.weight_fraction - 22)
+        acc = wrap((b << (22 - sizes.bias_fraction)) + products.sum(axis=(2, 4)))
+        if gelu:
+            acc = np.vectorize(lambda v: gelu_of(int(v)))(acc)
+        words["load"].append(pack((ins, outs), 16))
+        words["compute"].append(pack((rows, ins, outs, gelu), 16))
+        words["weights"] += linear_image(sizes, w, b)
+        words["inputs"] += [pack(beat, f.operand_bits) for row in x for beat in row]
+        for first in range(0, rows, sizes.lanes):
+            group = acc[first : first + sizes.lanes]
+            expected += [row[out].tolist() for out in range(outs) for row in group]
+        count, commands = count + rows, commands + 1
+    results = run(linear(sizes, gelu=units), cache, commands, **words)["results"]
+    assert [unpack(word, 32, sizes.tile_out) for word in results] == expected
+    return count
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_linear(number, cache):
+    assert check_linear(cache, number, 60) >= 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(14))
+def test_linear_long(number, cache):
+    assert check_linear(cache, number, 400) >= 400
+
+
+def test_the_linear_points_cover_the_axes():
+    points = [linear_point(number) for number in range(14)]
+    assert {(s.formats.name, s.slots) for s, _ in points} == {
+        (name, slots) for name in FORMATS for slots in (1, 2)
+    }
+    assert {s.formats.name for s, _ in points[:3]} == set(FORMATS)
+    assert {s.slots for s, _ in points[:3]} == {1, 2}
+    assert {units for _, units in points} == {False, True}
+    assert any(s.beat_bits < s.formats.weight_bits for s, _ in points)
+    assert any(s.beat_bits % s.formats.weight_bits for s, _ in points)
