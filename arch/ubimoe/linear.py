@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from headrace.arch.ubimoe.formats import WIDE_FRACTION, Formats
+from headrace.arch.ubimoe.functions import GELU_LATENCY
 from headrace.errors import InputError
 
 __all__ = ["BIAS_BITS", "LinearSizes"]
@@ -38,7 +39,7 @@ class LinearSizes:
     bias_fraction : int
         Fraction bits of the biases.
     gelu : bool
-        Whether there are GELU units. None exist yet: False.
+        Whether there are GELU units, T_out of them.
 
     Raises
     ------
@@ -75,8 +76,6 @@ class LinearSizes:
             value = getattr(self, name)
             if not least <= value <= most:
                 raise InputError(f"{name} = {value} is not allowed: {least} to {most}")
-        if self.gelu:
-            raise InputError("gelu = True is not allowed: there are no GELU units yet, False")
 
     @property
     def multipliers(self) -> int:
@@ -122,6 +121,16 @@ class LinearSizes:
         """
         return 1 + self.product_stages + self.tree_stages
 
+    @property
+    def gelu_cycles(self) -> int:
+        """Cycles through the GELU units and the FIFO behind them; 0 without units."""
+        return (GELU_LATENCY + 1) * self.gelu
+
+    @property
+    def gelu_places(self) -> int:
+        """Places of the FIFO behind the GELU units: as few as let a beat pass every cycle."""
+        return GELU_LATENCY + 2
+
     def load_beats(self, in_tiles: int, out_tiles: int) -> int:
         """Return the beats of a weight image; an undisturbed load takes one cycle more."""
         return out_tiles * (self.bias_beats + in_tiles * self.tile_beats)
@@ -138,7 +147,7 @@ class LinearSizes:
         out_tiles max(in_tiles, rows of group g), either every group computes while the next one is
         read, or reading is the bottleneck all along, or up to the last full group::
 
-            1 + pipeline + in_tiles + rows of the last - max(in_tiles, rows of the last)
+            1 + pipeline + gelu + in_tiles + rows of the last - max(in_tiles, rows of the last)
               + max over those three of (cycles of reading + the P_g that follow)
 
         Exact if in_tiles >= lanes and out_tiles > lanes. Otherwise up to 2 cycles per group are
@@ -150,4 +159,4 @@ class LinearSizes:
         reading = [0, len(groups) - 1, max(0, len(groups) - 2)]
         longest = max(sum(groups[: g + 1]) * in_tiles + sum(periods[g:]) for g in reading)
         ends = in_tiles + last - max(in_tiles, last)
-        return 1 + self.pipeline_cycles + ends + longest
+        return 1 + self.pipeline_cycles + self.gelu_cycles + ends + longest

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from headrace.arch.ubimoe.formats import WIDE_BITS
 from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.rtl.ubimoe.linear_gelu import GeluUnits
 from headrace.rtl.ubimoe.linear_lanes import Lanes
 from headrace.rtl.ubimoe.linear_router import Router
 from headrace.rtl.ubimoe.linear_weights import WeightSlots
@@ -16,7 +17,7 @@ __all__ = ["Linear"]
 
 
 class Linear(wiring.Component):
-    """Rows times a weight matrix, plus biases (docs/ubimoe-numerics.md, rule 1).
+    """Rows times a weight matrix, plus biases, GELU if asked (docs/ubimoe-numerics.md, rule 1).
 
     A command to `compute` is accepted when the rows of the one before are all taken and that one
     has begun; its own rows are taken from the next cycle on, also while the one before computes
@@ -61,20 +62,24 @@ class Linear(wiring.Component):
         m.submodules.slots = slots = WeightSlots(sizes)
         m.submodules.router = router = Router(sizes)
         m.submodules.lanes = lanes = Lanes(sizes)
-        for inside, outside in (
-            (slots.load, self.load),
-            (slots.weights, self.weights),
-            (router.inputs, self.inputs),
-        ):
+        pairs = [
+            (self.load, slots.load),
+            (self.weights, slots.weights),
+            (self.inputs, router.inputs),
+        ]
+        if sizes.gelu:
+            m.submodules.gelu = gelu = GeluUnits(sizes)
+            m.d.comb += gelu.apply.eq(lanes.gelu)
+            pairs += [(lanes.results, gelu.inputs), (gelu.results, self.results)]
+        else:
+            pairs.append((lanes.results, self.results))
+        for source, sink in pairs:
             m.d.comb += [
-                inside.valid.eq(outside.valid),
-                inside.payload.eq(outside.payload),
-                outside.ready.eq(inside.ready),
+                sink.valid.eq(source.valid),
+                sink.payload.eq(source.payload),
+                source.ready.eq(sink.ready),
             ]
         m.d.comb += [
-            self.results.valid.eq(lanes.results.valid),
-            self.results.payload.eq(lanes.results.payload),
-            lanes.results.ready.eq(self.results.ready),
             lanes.weights.eq(slots.weight),
             lanes.operands.eq(router.operands),
             lanes.biases.eq(slots.biases),
@@ -115,6 +120,7 @@ class Linear(wiring.Component):
             lanes.tag.first.eq(in_tile == 0),
             lanes.tag.last.eq(last_in),
             lanes.tag.final.eq(last_in & last_out & last_group),
+            lanes.tag.gelu.eq(command.gelu),
             lanes.tag.bias.eq(slots.bias_base + out_tile),
             lanes.tag.rows.eq(Mux(last_group, rows, sizes.lanes)),
         ]

@@ -17,11 +17,12 @@ def tag_layout(sizes: LinearSizes) -> data.StructLayout:
     """Return what goes with a weight tile through the pipeline.
 
     `first` and `last` of its output tile's; `final`: the last one that uses the slot; `bias`: the
-    address of the output tile's biases; `rows`: of the group.
+    address of the output tile's biases; `rows`: of the group; `gelu`: of the computation.
     """
     address = ceil_log2(max(2, sizes.slots * sizes.max_out_tiles))
     rows = (sizes.lanes).bit_length()
-    return data.StructLayout({"first": 1, "last": 1, "final": 1, "bias": address, "rows": rows})
+    flags = {"first": 1, "last": 1, "final": 1, "gelu": 1}
+    return data.StructLayout({**flags, "bias": address, "rows": rows})
 
 
 class Lanes(wiring.Component):
@@ -54,6 +55,8 @@ class Lanes(wiring.Component):
         The last tile that uses the oldest slot is done with it.
     results : stream
         T_out wide values of a row.
+    gelu : Out(1)
+        The beat on `results` is of a computation with GELU.
     """
 
     def __init__(self, sizes: LinearSizes) -> None:
@@ -74,6 +77,7 @@ class Lanes(wiring.Component):
                 "biases": In(data.ArrayLayout(signed(BIAS_BITS), sizes.tile_out)),
                 "released": Out(1),
                 "results": Out(stream.Signature(wide)),
+                "gelu": Out(1),
             }
         )
 
@@ -169,7 +173,7 @@ class Lanes(wiring.Component):
             m.d.sync += rows.eq(rows - 1)
             m.d.sync += [out[lane].eq(out[lane + 1]) for lane in range(sizes.lanes - 1)]
         with m.If(finish):
-            m.d.sync += rows.eq(tag.rows)
+            m.d.sync += [rows.eq(tag.rows), self.gelu.eq(tag.gelu)]
         for lane in range(sizes.lanes):
             for output in range(sizes.tile_out):
                 total = Signal(signed(WIDE_BITS), name=f"total_{lane}_{output}")

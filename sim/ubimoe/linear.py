@@ -40,7 +40,8 @@ def linear_graph(
 
     A firing is a transfer of a stream, in the very cycle in which the RTL does it: `load`,
     `weights`, `compute`, `inputs`, `results`; or a step inside: `begin` (a computation takes its
-    slot), `issue` (a tile is read), `collect` (its sums are added).
+    slot), `issue` (a tile is read), `collect` (its sums are added), `gelu` (a beat enters the
+    GELU units, if there are any).
 
     Parameters
     ----------
@@ -135,9 +136,14 @@ def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> No
         name="row buffers",
     )
     graph.add_edge("issue", "collect", depth=sizes.pipeline_cycles, release=0, name="pipeline")
+    drain = "results"
+    if sizes.gelu:
+        drain = "gelu"
+        graph.add_node("gelu", phases=sum(counts.tile_rows), latency=sizes.gelu_cycles)
+        graph.add_edge("gelu", "results", depth=sizes.gelu_places)
     graph.add_edge(
         "collect",
-        "results",
+        drain,
         produce=_lasts(counts.tile_issues),
         consume=_firsts(counts.tile_rows),
         free=_lasts(counts.tile_rows),

@@ -31,6 +31,7 @@ def draw_sizes(rng):
         slots=int(rng.integers(1, 3)),
         beat_bits=int(rng.choice([8, 16, 64])),
         bias_fraction=10,
+        gelu=bool(rng.integers(2)),
     )
 
 
@@ -63,7 +64,7 @@ def vectors(sizes, work, rng=None):
         return StreamVectors(commands, out)
     arrivals = {}
     for name, items in {**commands, **out}.items():
-        span = int(rng.choice([1, 2, 5]) if name != "load" else rng.choice([1, 60]))
+        span = int(rng.choice([1, 60] if name == "load" else [1, 2, 5]))
         arrivals[name] = np.cumsum(rng.integers(0, span, len(items)))
     return StreamVectors(commands, out, arrivals=arrivals)
 
