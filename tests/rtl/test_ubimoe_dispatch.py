@@ -52,19 +52,21 @@ def drawn(seed):
     return sizes, commands
 
 
-def stalls(vectors, seed):
+def later(times, seed):
+    """Return arrivals that stall every stream, whatever the others do."""
     rng = np.random.default_rng(seed)
-    streams = {**vectors.inputs, **vectors.results}
-    return {name: np.cumsum(rng.integers(0, 4, len(items))) for name, items in streams.items()}
+    return {name: t + np.cumsum(rng.integers(0, 4, len(t))) for name, t in times.items()}
 
 
 @pytest.mark.parametrize("seed", range(16))
 def test_jobs_and_rows_with_and_without_stalls(seed):
     sizes, commands = drawn(seed)
-    free = work(commands)
-    for vectors in (free, work(commands, arrivals=stalls(free, seed))):
-        run = simulate_streams(Dispatch(sizes), vectors, 20_000)
-        assert run.results == vectors.results
+    free = simulate_streams(Dispatch(sizes), work(commands), 20_000)
+    vectors = work(commands, arrivals=later(free.times, seed))
+    stalled = simulate_streams(Dispatch(sizes), vectors, 20_000)
+    assert free.results == vectors.results
+    assert stalled.results == vectors.results
+    assert stalled.cycles > free.cycles
 
 
 @pytest.mark.parametrize("held", ["jobs", "rows"])
