@@ -8,11 +8,13 @@ import pytest
 
 from headrace.arch.ubimoe.formats import FORMATS
 from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 from headrace.errors import InputError
 from headrace.hls.csim import build, execute
 from headrace.hls.ubimoe.functions import function_unit
 from headrace.hls.ubimoe.kernel import Kernel, Port, csim
 from headrace.hls.ubimoe.linear import linear
+from headrace.hls.ubimoe.streaming_attention import streaming_attention
 
 # As strict as the sources allow; the unoptimised program is compiled fastest.
 FLAGS = (
@@ -271,3 +273,82 @@ def test_the_linear_points_cover_the_axes():
     assert {units for _, units in points} == {False, True}
     assert any(s.beat_bits < s.formats.weight_bits for s, _ in points)
     assert any(s.beat_bits % s.formats.weight_bits for s, _ in points)
+
+
+def to_operand(values, f):
+    values = values >> (22 - f.operand_fraction)
+    if not f.saturates:
+        return wrap(values, f.operand_bits)
+    half = 1 << (f.operand_bits - 1)
+    return np.clip(values, -half, half - 1)
+
+
+def attention_point(number: int) -> StreamingAttentionSizes:
+    rng = np.random.default_rng([6033, number])
+    head_dim = (4, 16, 4, 1, 16, 64)[number % 6]
+    lanes = int(rng.integers(1, 5))
+    return StreamingAttentionSizes(
+        formats=PRECISIONS[number % 3], heads=int(rng.integers(1, 4)), head_dim=head_dim,
+        lanes=lanes, dims=min(head_dim, 1 << int(rng.integers(0, 4))),
+        max_tokens=int(rng.integers(lanes, 16)),
+    )  # fmt: skip
+
+
+def attend(q, k, v, sizes: StreamingAttentionSizes):
+    """Rules 2 and 3 for one head: q, k, v [N, head_dim]; every query with every key at once."""
+    f, tokens = sizes.formats, len(q)
+    products = shift(q[:, None] * k[None], 2 * f.operand_fraction - 22)
+    blocks = wrap(products.reshape(tokens, tokens, -1, sizes.dims).sum(axis=3))
+    root = math.isqrt(sizes.head_dim)
+    scores = wrap((blocks // root).sum(axis=2))
+    e = np.array([[exp_of(int(s) - int(max(row))) for s in row] for row in scores])
+    acc = wrap(((v[None] * e[:, :, None]) >> f.operand_fraction).sum(axis=1))
+    factors = np.array([recip_of(int(row.sum())) for row in e])
+    return to_operand(wrap((acc * factors[:, None]) >> 22), f)
+
+
+def check_attention(cache: Path, number: int, vectors: int) -> int:
+    sizes, rng = attention_point(number), np.random.default_rng(number)
+    f, dims = sizes.formats, sizes.dims
+    words: dict[str, list[int]] = {n: [] for n in ("command", "queries", "keys", "values")}
+    expected, count, commands = [], 0, 0
+    while count < vectors:
+        tokens = int(rng.integers(sizes.lanes, sizes.max_tokens + 1))
+        q, k, v = (draw(rng, f.operand_bits, (tokens, sizes.width)) for _ in range(3))
+        if commands % 2 == 0:  # the scores of a network, so close that many keys count
+            scale = 1.5 * (1 << f.operand_fraction)
+            q, k = (rng.normal(0, scale, q.shape).astype(np.int64) for _ in range(2))
+        heads = [slice(h, h + sizes.head_dim) for h in range(0, sizes.width, sizes.head_dim)]
+        rows = np.concatenate([attend(q[:, h], k[:, h], v[:, h], sizes) for h in heads], axis=1)
+        # Section 3.2 of the paper: b passes over all keys and r steps more.
+        passes, more = divmod(tokens + sizes.lanes - 1, sizes.lanes)
+        order = [step % tokens for step in range(passes * tokens + more)]
+        words["command"].append(tokens)
+        for name, data in (("queries", q), ("keys", k[order]), ("values", v[order])):
+            words[name] += [pack(beat, f.operand_bits) for beat in data.reshape(-1, dims)]
+        expected += rows.reshape(-1, dims).tolist()
+        count, commands = count + tokens, commands + 1
+    results = run(streaming_attention(sizes), cache, commands, **words)["results"]
+    assert [unpack(word, f.operand_bits, dims) for word in results] == expected
+    return count
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_attention(number, cache):
+    assert check_attention(cache, number, 40) >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(12))
+def test_attention_long(number, cache):
+    assert check_attention(cache, number, 420) >= 420
+
+
+def test_the_attention_points_cover_the_axes():
+    points = [attention_point(number) for number in range(12)]
+    assert {s.formats.name for s in points[:3]} == set(FORMATS)
+    assert {s.lanes for s in points} == {1, 2, 3, 4}
+    assert {s.heads for s in points} == {1, 2, 3}
+    assert len({s.dims for s in points}) >= 3
+    assert any(s.head_beats == 1 for s in points)
+    assert any(s.head_beats > 2 for s in points)
