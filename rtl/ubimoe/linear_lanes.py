@@ -106,7 +106,10 @@ class Lanes(wiring.Component):
         return m
 
     def _products(self, m: Module, advance: list[Any]) -> list[list[Any]]:
-        """Return the sum of every lane and output, behind multipliers and trees."""
+        """Return the sum of every lane and output, behind multipliers and trees.
+
+        Data need no reset, only what tells that there are data.
+        """
         sizes = self.sizes
         shift = sizes.formats.product_shift
         sums = []
@@ -118,7 +121,8 @@ class Lanes(wiring.Component):
                     weight = self.weights[output * sizes.tile_in + i]
                     node: Any = self.operands[lane][i] * weight
                     for stage in range(2, 2 + sizes.product_stages):
-                        product = Signal(node.shape(), name=f"product_{lane}_{output}_{i}_{stage}")
+                        name = f"product_{lane}_{output}_{i}_{stage}"
+                        product = Signal(node.shape(), name=name, reset_less=True)
                         with m.If(advance[stage]):
                             m.d.sync += product.eq(node)
                         node = product
@@ -138,7 +142,7 @@ class Lanes(wiring.Component):
             bits = min(WIDE_BITS, self.sizes.term_bits + level + 1)
             sums = []
             for pair in range(0, len(terms), 2):
-                node = Signal(signed(bits), name=f"sum_{name}_{level}_{pair // 2}")
+                node = Signal(signed(bits), name=f"sum_{name}_{level}_{pair // 2}", reset_less=True)
                 total = sum(terms[pair + 1 : pair + 2], terms[pair])
                 if registered:
                     with m.If(advance[stage]):
@@ -158,7 +162,7 @@ class Lanes(wiring.Component):
         rows = Signal(tag.rows.shape())  # left in the output registers
         leave, finish = Signal(), Signal()
         out = [
-            Signal(data.ArrayLayout(signed(WIDE_BITS), sizes.tile_out), name=f"out_{lane}")
+            Signal(self.results.payload.shape(), name=f"out_{lane}", reset_less=True)
             for lane in range(sizes.lanes)
         ]
         m.d.comb += [
@@ -177,7 +181,8 @@ class Lanes(wiring.Component):
         for lane in range(sizes.lanes):
             for output in range(sizes.tile_out):
                 total = Signal(signed(WIDE_BITS), name=f"total_{lane}_{output}")
-                before = Signal(signed(WIDE_BITS), name=f"before_{lane}_{output}")
+                name = f"before_{lane}_{output}"
+                before = Signal(signed(WIDE_BITS), name=name, reset_less=True)
                 bias = self.biases[output] << (WIDE_FRACTION - sizes.bias_fraction)
                 m.d.comb += total.eq(Mux(tag.first, bias, before) + sums[lane][output])
                 with m.If(valid & accept):

@@ -11,7 +11,10 @@ import pytest
 from headrace.arch.ubimoe.formats import FORMATS
 from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.errors import InputError
+from headrace.models.kernels import fixed
+from headrace.models.kernels.fixed import linear
 from headrace.rtl.lint import lint
+from headrace.rtl.netlist import map_netlist
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
 from headrace.rtl.ubimoe.linear import Linear
 from headrace.rtl.verilog import to_verilog
@@ -180,6 +183,27 @@ def test_oracle_floors_every_product():
     assert expected(job, 10, 1).tolist() == [[-2]]
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("with_gelu", [False, True])
+def test_reference_says_the_same(precision, with_gelu):
+    sizes = POINTS[precision]
+    shift = PRECISIONS[precision][2]
+    job = draw_job(sizes, (20, 3, 2), np.random.default_rng(8))
+    job = replace(job, w=job.w >> (7 if with_gelu and precision != "int8" else 0))
+    mine = expected(job, sizes.bias_fraction, shift)
+    if with_gelu:
+        mine = np.vectorize(gelu, otypes=[np.int64])(mine)
+    reference = linear(
+        job.x,
+        job.w,
+        job.b,
+        fixed.FORMATS[precision],
+        bias_fraction=sizes.bias_fraction,
+        gelu=with_gelu,
+    )
+    assert (reference == mine).all()
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_bits_without_stalls(point):
     sizes = POINTS[point]
@@ -276,6 +300,14 @@ def test_random_sizes(seed):
     sizes = draw_sizes(np.random.default_rng(seed))
     work = with_arrivals(drawn(sizes, seed, jobs=4, extreme=seed % 4 == 0), seed)
     assert simulate_streams(Linear(sizes), work).results == work.results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision, dsp_each", [("w16a32", 2), ("int16", 1), ("int8", 1)])
+def test_only_multipliers_take_dsp(precision, dsp_each):
+    sizes = replace(POINTS[precision], tile_in=2, tile_out=2, lanes=2, gelu=False)
+    counts = map_netlist(to_verilog(Linear(sizes), "linear"), "linear")
+    assert counts.dsp == 8 * dsp_each
 
 
 def draw_sizes(rng):
