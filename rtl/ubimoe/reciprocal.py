@@ -73,7 +73,7 @@ class Divider(wiring.Component):
         quotient: Value = Const(0, 0)
         for stage in range(self.latency):
             for _ in range(min(self.bits_per_stage, self.quotient_bits - len(quotient))):
-                trial = Signal(self.divisor_bits + 2, name=f"trial_{len(quotient)}")
+                trial = Signal(self.divisor_bits + 1, name=f"trial_{len(quotient)}")
                 doubled = Cat(Const(0, 1), remainder)
                 m.d.comb += trial.eq(doubled - divisor)
                 fits = ~trial[-1]

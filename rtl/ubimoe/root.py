@@ -69,7 +69,7 @@ class SquareRoot(wiring.Component):
                 pair = left[-2:] if len(left) else Const(0, 2)
                 left = left[:-2] if len(left) else left
                 taken = Cat(pair, rest)
-                trial = Signal(len(root) + 4, name=f"trial_{len(root)}")
+                trial = Signal(len(root) + 3, name=f"trial_{len(root)}")
                 m.d.comb += trial.eq(taken - Cat(Const(1, 2), root))
                 fits = ~trial[-1]
                 root = Cat(fits, root)

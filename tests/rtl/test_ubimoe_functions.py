@@ -4,6 +4,7 @@ import gc
 import math
 import random
 
+import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
@@ -14,6 +15,7 @@ from headrace.arch.ubimoe.functions import (
     RSQRT_LATENCY,
 )
 from headrace.errors import InputError
+from headrace.models.kernels import fixed as reference
 from headrace.rtl.ubimoe.functions import Exponential, Gelu, Reciprocal, RootReciprocal
 from headrace.rtl.ubimoe.reciprocal import Divider
 from headrace.rtl.ubimoe.root import SquareRoot
@@ -150,6 +152,20 @@ def test_gelu_is_near_gelu():
     for x, result in zip(arguments, stream(Gelu(), arguments), strict=True):
         exact = x / ONE * (1 + math.erf(x / ONE / math.sqrt(2))) / 2
         assert abs(result / ONE - exact) < 1e-4
+
+
+def test_reference_agrees():
+    """The expected values above are also those of the reference."""
+    wide = [*drawn(31, COUNT, 13), *(-v for v in drawn(31, COUNT, 14)), -(2**31), 0]
+    costs, sums = drawn(33, COUNT, 15), [ONE + v for v in drawn(30, COUNT, 16)]
+    for function, expected, arguments in [
+        (lambda x: reference.exponential(-x), exponential, costs),
+        (reference.reciprocal, reciprocal, sums),
+        (reference.root_reciprocal, root_reciprocal, wide),
+        (reference.gelu, gelu, wide),
+    ]:
+        results = function(np.array(arguments, np.int64))
+        assert results.tolist() == [expected(argument) for argument in arguments]
 
 
 @pytest.mark.parametrize(("divisor_bits", "quotient_bits"), [(31, 23), (27, 31), (20, 25), (5, 44)])

@@ -9,6 +9,7 @@ import pytest
 from headrace.arch.ubimoe.formats import FORMATS
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.errors import InputError
+from headrace.models.kernels import fixed as reference
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
 from headrace.rtl.ubimoe.layer_norm import LayerNorm
 from headrace.rtl.verilog import to_verilog
@@ -134,6 +135,40 @@ def test_rows_of_the_network(precision):
     assert run.cycles == sizes.cycles(4)
 
 
+@pytest.mark.parametrize("precision", list(PRECISIONS))
+def test_reference_and_rtl_agree(precision):
+    """Rows of all the features there are, and gains and offsets of all 16 bits."""
+    sizes = sized(precision, 48, 8)
+    bits, _, operand_bits, *_ = PRECISIONS[precision]
+    generator = np.random.default_rng(6)
+    rows = generator.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (10, 48))
+    rows >>= generator.integers(0, bits, (10, 1))
+    gains, offsets = generator.integers(-(2**15), 2**15, (2, 48))
+    results = reference.layer_norm(rows, gains, offsets, reference.FORMATS[precision])
+    streams = {
+        "command": [10],
+        "parameters": pack(np.stack([gains, offsets], axis=1).reshape(-1, 16), 16),
+        "inputs": pack(rows.reshape(-1, 8), bits),
+        "results": pack(results.reshape(-1, 8), operand_bits),
+    }
+    run = simulate_streams(LayerNorm(sizes), vectors(streams))
+    assert run.results["results"] == streams["results"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_any_sizes_under_any_stalls(seed):
+    generator = random.Random(seed)
+    dims, row_beats = generator.randint(1, 9), generator.choice([1, 2, 3, 7, 20, 80])
+    sizes = sized(generator.choice(list(PRECISIONS)), dims * row_beats, dims)
+    tokens = [generator.randint(1, 1 + 400 // row_beats) for _ in range(3)]
+    streams = joined(*(case(sizes, count, seed=count) for count in tokens))
+    paces = {name: generator.choice([0, 0.5, 1, 2]) for name in streams}
+    work = vectors(streams, arrivals=stalled(streams, seed, paces))
+    run = simulate_streams(LayerNorm(sizes), work)
+    assert run.results["results"] == streams["results"]
+
+
 @pytest.mark.parametrize(
     ("width", "dims", "tokens"),
     [(8, 4, 1), (8, 4, 90), (4, 4, 1), (4, 4, 120), (6, 1, 30), (3, 3, 9), (9, 1, 5), (64, 2, 5)],
@@ -159,6 +194,16 @@ def test_a_full_row_memory_holds_back_the_inputs(width, dims):
     assert run.results["results"] == streams["results"]
     before = run.times["inputs"] < 400
     assert before.sum() == sizes.buffer_beats + 1 + sizes.normaliser_latency
+
+
+@pytest.mark.slow
+def test_cycles_of_a_picture():
+    """All 197 tokens of 192 features, 16 per beat."""
+    sizes = sized("int16", 192, 16)
+    streams = case(sizes, 197, seed=10)
+    run = simulate_streams(LayerNorm(sizes), vectors(streams))
+    assert run.results["results"] == streams["results"]
+    assert run.cycles == sizes.cycles(197) == 198 * 12 + 75 + 10
 
 
 def test_cycles_are_those_of_the_docs():
@@ -194,6 +239,28 @@ def test_results_are_near_the_layer_norm():
     exact = inputs - inputs.mean(axis=1, keepdims=True)
     exact = exact / exact.std(axis=1, keepdims=True)
     assert np.abs(results - exact).max() < 3 / 1024
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [
+        ("int8", [-128, -128, -128, -128, -127, -1, 0, 126, 127, 127, 127, 127]),
+        ("int16", [-16384, -8257, -8256, -8192, -8128, -64, 0, 8064, 8128, 8191, 8192, 16383]),
+    ],
+)
+def test_operands_at_their_limits(precision, expected):
+    """Without gain a result is its offset, of 11 fraction bits: 8 bits saturate, 16 hold it."""
+    offsets = [-32768, -16513, -16512, -16384, -16256, -128, 0, 16128, 16256, 16383, 16384, 32767]
+    sizes = sized(precision, 12, 12)
+    operand_bits = PRECISIONS[precision][2]
+    streams = {
+        "command": [1],
+        "parameters": pack([[v for offset in offsets for v in (0, offset)]], 16),
+        "inputs": pack([range(-600, 600, 100)], 16),
+        "results": [0],
+    }
+    run = simulate_streams(LayerNorm(sizes), vectors(streams))
+    assert unpack(run.results["results"], operand_bits, 12).tolist() == [expected]
 
 
 @pytest.mark.parametrize(
