@@ -1,6 +1,9 @@
 """Sizes of UbiMoE's linear kernel (docs/ubimoe-kernels.md, "linear")."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from headrace.arch.ubimoe.formats import WIDE_FRACTION, Formats
 from headrace.arch.ubimoe.functions import GELU_LATENCY
@@ -140,7 +143,7 @@ class LinearSizes:
         full, rest = divmod(rows, self.lanes)
         return [self.lanes] * full + [rest] * (rest > 0)
 
-    def compute_cycles(self, rows: int, in_tiles: int, out_tiles: int) -> int:
+    def compute_cycles(self, rows: Any, in_tiles: Any, out_tiles: Any) -> Any:
         """Return the cycles of a computation in an idle kernel whose weights are there.
 
         From the command to the last result, both included, no stream stalling. With P_g =
@@ -152,11 +155,19 @@ class LinearSizes:
 
         Exact if in_tiles >= lanes and out_tiles > lanes. Otherwise up to 2 cycles per group are
         missing, where reading and computing take equally long and wait for each other.
+
+        Parameters
+        ----------
+        rows, in_tiles, out_tiles : int or int array
+            As in the command, at least 1; broadcast.
         """
-        groups = self.group_rows(rows)
-        periods = [out_tiles * max(in_tiles, group) for group in groups]
-        last = groups[-1]
-        reading = [0, len(groups) - 1, max(0, len(groups) - 2)]
-        longest = max(sum(groups[: g + 1]) * in_tiles + sum(periods[g:]) for g in reading)
-        ends = in_tiles + last - max(in_tiles, last)
-        return 1 + self.pipeline_cycles + self.gelu_cycles + ends + longest
+        before = (rows - 1) // self.lanes  # groups before the last one
+        last = rows - before * self.lanes
+        full_period = out_tiles * np.maximum(in_tiles, self.lanes)
+        last_period = out_tiles * np.maximum(in_tiles, last)
+        first = np.minimum(rows, self.lanes)
+        reading_first = first * in_tiles + before * full_period
+        reading_full = before * self.lanes * in_tiles + np.minimum(before, 1) * full_period
+        longest = np.maximum(np.maximum(reading_first, reading_full), rows * in_tiles)
+        ends = in_tiles + last - np.maximum(in_tiles, last)
+        return 1 + self.pipeline_cycles + self.gelu_cycles + ends + longest + last_period

@@ -323,6 +323,7 @@ def draw_sizes(rng):
         slots=int(rng.integers(1, 3)),
         beat_bits=int(rng.integers(8, 100)),
         bias_fraction=int(rng.integers(8, 13)),
+        gelu=bool(rng.integers(2)),
     )
 
 

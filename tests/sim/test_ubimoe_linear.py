@@ -140,6 +140,45 @@ def test_formula_elsewhere_is_close(seed):
     assert exact - 2 * groups <= formula <= exact
 
 
+def test_formula_takes_arrays():
+    sizes = draw_sizes(np.random.default_rng(4))
+    rows, out_tiles = np.arange(1, 12)[:, None], np.arange(1, 5)
+    table = sizes.compute_cycles(rows, 3, out_tiles)
+    each = [[sizes.compute_cycles(n, 3, o) for o in range(1, 5)] for n in range(1, 12)]
+    assert table.tolist() == each
+
+
+@pytest.mark.parametrize(
+    "lanes, rows, inputs, outputs, cycles, beats",
+    [
+        (1, 129, 192, 576, 55_728, 3 * 192 * 12),  # Q, K and V of M3ViT
+        (1, 129, 192, 192, 18_576, 192 * 12),  # projection
+        (3, 129, 192, 768, 24_768, 9_216),  # half a dense FFN
+        (3, 16, 192, 384, 1_728, 4_608),  # half an expert
+        (1, 197, 384, 1536, 453_888, 36_864),  # half an FFN of ViT-S
+    ],
+)
+def test_published_sizes_add_little(lanes, rows, inputs, outputs, cycles, beats):
+    """Beside the products of 16 x 16 tiles: the first rows, and the way through the pipeline."""
+    sizes = LinearSizes(
+        formats=FORMATS["w16a32"],
+        tile_in=16,
+        tile_out=16,
+        lanes=lanes,
+        max_in_tiles=24,
+        max_out_tiles=96,
+        max_tiles=2304,
+        slots=1,
+        bias_fraction=9,
+        gelu=True,
+    )
+    work = LinearWork(rows=rows, in_tiles=inputs // 16, out_tiles=outputs // 16)
+    assert sizes.load_beats(work.in_tiles, work.out_tiles) == beats + work.out_tiles
+    found = alone(sizes, work)
+    assert found == sizes.compute_cycles(work.rows, work.in_tiles, work.out_tiles)
+    assert 0 < found - cycles <= lanes * work.in_tiles + 20
+
+
 def test_two_slots_hide_loading():
     """With one slot loads and computations take turns."""
     rng = np.random.default_rng(1)
