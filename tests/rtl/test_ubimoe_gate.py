@@ -132,7 +132,7 @@ def test_bits_with_and_without_stalls(seed):
     assert run.cycles > free.cycles
 
 
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", range(108, 118))
 def test_cycles_are_those_of_the_formula(seed):
     sizes = drawn(seed)
     for tokens in (1, 5):
@@ -143,7 +143,7 @@ def test_cycles_are_those_of_the_formula(seed):
 
 
 def test_the_sizes_of_the_cycles_test_have_both_limits():
-    limits = [drawn(seed).weight_words > drawn(seed).softmax_cycles for seed in range(100, 110)]
+    limits = [drawn(seed).weight_words > drawn(seed).softmax_cycles for seed in range(108, 118)]
     assert any(limits)
     assert not all(limits)
 
