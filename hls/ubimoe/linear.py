@@ -8,7 +8,7 @@ from headrace.hls.ubimoe.kernel import Kernel, Port, kernel, template
 __all__ = ["linear"]
 
 
-def linear(sizes: LinearSizes, *, gelu: bool = False) -> Kernel:
+def linear(sizes: LinearSizes) -> Kernel:
     """Return the linear kernel.
 
     One command is one word of ``load`` and one of ``compute``. Words, the first field lowest:
@@ -18,8 +18,6 @@ def linear(sizes: LinearSizes, *, gelu: bool = False) -> Kernel:
     Parameters
     ----------
     sizes : LinearSizes
-    gelu : bool
-        Whether there are GELU units, also where `sizes` has none: those describe the RTL.
 
     Raises
     ------
@@ -44,7 +42,7 @@ def linear(sizes: LinearSizes, *, gelu: bool = False) -> Kernel:
         "BIAS_BEATS": sizes.bias_beats,
         "TILE_BEATS": sizes.tile_beats,
         "BIAS_FRACTION": sizes.bias_fraction,
-        "GELU_UNITS": int(gelu or sizes.gelu),
+        "GELU_UNITS": int(sizes.gelu),
     }
     include = "#include <hls_streamofblocks.h>\n\n" if sizes.slots == 2 else ""
     slots = "linear_slots_two.h" if sizes.slots == 2 else "linear_slots_one.h"

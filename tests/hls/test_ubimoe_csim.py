@@ -1,18 +1,23 @@
 """UbiMoE's emitted C++, compiled with g++, against integers computed from the rules here."""
 
 import math
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.gate import GateSizes
+from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 from headrace.errors import InputError
-from headrace.hls.csim import build, execute
+from headrace.hls.csim import ap_types, build, compiler, execute
 from headrace.hls.ubimoe.functions import function_unit
+from headrace.hls.ubimoe.gate import gate
 from headrace.hls.ubimoe.kernel import Kernel, Port, csim
+from headrace.hls.ubimoe.layer_norm import layer_norm
 from headrace.hls.ubimoe.linear import linear
 from headrace.hls.ubimoe.streaming_attention import streaming_attention
 
@@ -26,11 +31,23 @@ ONE = 1 << 22
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("csim")
+    """Return a folder for programs, with a precompiled header: a third of the compiler's time."""
+    folder = tmp_path_factory.mktemp("csim")
+    names = ("ap_int.h", "deque", "fstream", "iostream", "memory", "stdexcept", "string")
+    header = folder / "all.h"
+    lines = ["#define AP_INT_MAX_W 4096", *(f"#include <{name}>" for name in names)]
+    header.write_text("\n".join(lines) + "\n")
+    made = [compiler(), *FLAGS, "-isystem", str(ap_types()), "-x", "c++-header", str(header)]
+    subprocess.run([*made, "-o", f"{header}.gch"], check=True, timeout=120)
+    return folder
+
+
+def flags_of(cache: Path) -> tuple[str, ...]:
+    return (*FLAGS, "-include", str(cache / "all.h"))
 
 
 def run(made: Kernel, cache: Path, commands: int, **words) -> dict[str, list[int]]:
-    return csim(made, commands, words, flags=FLAGS, cache=cache)
+    return csim(made, commands, words, flags=flags_of(cache), cache=cache)
 
 
 def pack(values, bits: int) -> int:
@@ -150,7 +167,7 @@ def test_emission_is_deterministic():
 
 
 def test_the_test_bench_compares_and_refuses(cache):
-    program = build(function_unit().tree, ["sim/program.cpp"], flags=FLAGS, cache=cache)
+    program = build(function_unit().tree, ["sim/program.cpp"], flags=flags_of(cache), cache=cache)
     text = "commands 1\narguments 1\n0\nresults 1\n{}\n"
     assert execute(program, text.format("400000"))[::2] == (0, "")
     code, _, message = execute(program, text.format("400001"))
@@ -197,17 +214,17 @@ def draw(rng, bits: int, shape):
     return np.where(ends == 1, (1 << (bits - 1)) - 1, values)
 
 
-def linear_point(number: int) -> tuple[LinearSizes, bool]:
+def linear_point(number: int) -> LinearSizes:
     rng = np.random.default_rng([6032, number])
     tile_in, tile_out, lanes, max_in, max_out = (int(v) for v in rng.integers(1, 5, 5))
     formats = PRECISIONS[number % 3]
-    sizes = LinearSizes(
+    return LinearSizes(
         formats=formats, tile_in=tile_in, tile_out=tile_out, lanes=lanes, max_in_tiles=max_in,
         max_out_tiles=max_out, max_tiles=max_in * max_out, slots=1 + number // 2 % 2,
         beat_bits=(8, 32, 40, 64, 12, 256, 33)[number % 7],
         bias_fraction=(formats.attention_bias_fraction, formats.bias_fraction)[number // 3 % 2],
+        gelu=number % 2 == 0,
     )  # fmt: skip
-    return sizes, number % 2 == 0
 
 
 def linear_image(sizes: LinearSizes, weights, biases) -> list[int]:
@@ -224,14 +241,14 @@ def linear_image(sizes: LinearSizes, weights, biases) -> list[int]:
 
 
 def check_linear(cache: Path, number: int, vectors: int) -> int:
-    (sizes, units), rng = linear_point(number), np.random.default_rng(number)
+    sizes, rng = linear_point(number), np.random.default_rng(number)
     f = sizes.formats
     words: dict[str, list[int]] = {n: [] for n in ("load", "compute", "weights", "inputs")}
     expected, count, commands = [], 0, 0
     while count < vectors:
         ins = int(rng.integers(1, sizes.max_in_tiles + 1))
         outs = int(rng.integers(1, sizes.max_out_tiles + 1))
-        rows, gelu = int(rng.integers(1, 4 * sizes.lanes + 2)), units and rng.integers(2) == 1
+        rows, gelu = int(rng.integers(1, 4 * sizes.lanes + 2)), sizes.gelu and rng.integers(2) == 1
         w = draw(rng, f.weight_bits, (outs, ins, sizes.tile_out, sizes.tile_in))
         b = draw(rng, 16, (outs, sizes.tile_out))
         x = draw(rng, f.operand_bits, (rows, ins, sizes.tile_in))
@@ -247,7 +264,7 @@ def check_linear(cache: Path, number: int, vectors: int) -> int:
             group = acc[first : first + sizes.lanes]
             expected += [row[out].tolist() for out in range(outs) for row in group]
         count, commands = count + rows, commands + 1
-    results = run(linear(sizes, gelu=units), cache, commands, **words)["results"]
+    results = run(linear(sizes), cache, commands, **words)["results"]
     assert [unpack(word, 32, sizes.tile_out) for word in results] == expected
     return count
 
@@ -265,14 +282,13 @@ def test_linear_long(number, cache):
 
 def test_the_linear_points_cover_the_axes():
     points = [linear_point(number) for number in range(14)]
-    assert {(s.formats.name, s.slots) for s, _ in points} == {
-        (name, slots) for name in FORMATS for slots in (1, 2)
-    }
-    assert {s.formats.name for s, _ in points[:3]} == set(FORMATS)
-    assert {s.slots for s, _ in points[:3]} == {1, 2}
-    assert {units for _, units in points} == {False, True}
-    assert any(s.beat_bits < s.formats.weight_bits for s, _ in points)
-    assert any(s.beat_bits % s.formats.weight_bits for s, _ in points)
+    kinds = {(s.formats.name, s.slots) for s in points}
+    assert kinds == {(name, slots) for name in FORMATS for slots in (1, 2)}
+    assert {s.formats.name for s in points[:3]} == set(FORMATS)
+    assert {s.slots for s in points[:3]} == {1, 2}
+    assert {s.gelu for s in points[:3]} == {False, True}
+    assert any(s.beat_bits < s.formats.weight_bits for s in points)
+    assert any(s.beat_bits % s.formats.weight_bits for s in points)
 
 
 def to_operand(values, f):
@@ -286,11 +302,11 @@ def to_operand(values, f):
 def attention_point(number: int) -> StreamingAttentionSizes:
     rng = np.random.default_rng([6033, number])
     head_dim = (4, 16, 4, 1, 16, 64)[number % 6]
-    lanes = int(rng.integers(1, 5))
+    lanes = (2, 4, 3, 1, 3)[number % 5]
+    most = 1 if number == 8 else lanes + int(rng.integers(3, 15))
     return StreamingAttentionSizes(
         formats=PRECISIONS[number % 3], heads=int(rng.integers(1, 4)), head_dim=head_dim,
-        lanes=lanes, dims=min(head_dim, 1 << int(rng.integers(0, 4))),
-        max_tokens=int(rng.integers(lanes, 16)),
+        lanes=lanes, dims=min(head_dim, 1 << int(rng.integers(0, 4))), max_tokens=most,
     )  # fmt: skip
 
 
@@ -352,3 +368,136 @@ def test_the_attention_points_cover_the_axes():
     assert len({s.dims for s in points}) >= 3
     assert any(s.head_beats == 1 for s in points)
     assert any(s.head_beats > 2 for s in points)
+
+
+def layer_norm_point(number: int) -> LayerNormSizes:
+    rng = np.random.default_rng([6034, number])
+    dims = int(rng.integers(1, 6))
+    width = dims * int(rng.integers(1, 9)) if number else 192  # of M3ViT-T
+    return LayerNormSizes(formats=PRECISIONS[number % 3], width=width, dims=dims if number else 8)
+
+
+def normalise(x, gain, offset, f):
+    """Rule 4: x [N, D], gain and offset [D]; wide results."""
+    ff, nf = f.feature_fraction, f.norm_fraction
+    u = wrap((x * ((1 << 22) // x.shape[1])) >> ff)
+    m = wrap(u.sum(axis=1))
+    square = wrap(((x * u) >> ff).sum(axis=1))
+    var = wrap(square - ((m * m) >> 22) + 4)
+    r = np.array([rsqrt_of(int(v)) for v in var])
+    centred = wrap((x << (22 - ff)) - m[:, None])
+    scaled = wrap((centred * r[:, None]) >> 22)
+    return wrap(((scaled * gain) >> nf) + (offset << (22 - nf)))
+
+
+def check_layer_norm(cache: Path, number: int, vectors: int) -> int:
+    sizes, rng = layer_norm_point(number), np.random.default_rng(number)
+    f, dims = sizes.formats, sizes.dims
+    words: dict[str, list[int]] = {n: [] for n in ("command", "parameters", "inputs")}
+    expected, count, commands = [], 0, 0
+    while count < vectors:
+        tokens = int(rng.integers(1, 9))
+        x = draw(rng, f.feature_bits, (tokens, sizes.width))
+        gain, offset = (draw(rng, 16, sizes.width) for _ in range(2))
+        if commands % 2 == 0:  # rows of a network
+            x = rng.normal(0.3, 2, x.shape) * (1 << f.feature_fraction)
+            x, gain = x.astype(np.int64), gain >> 3
+        if commands % 4 == 1:
+            x[0] = x[0, 0]  # no variance but epsilon
+        words["command"].append(tokens)
+        pairs = np.stack([gain, offset], axis=1).reshape(-1, 2 * dims)
+        words["parameters"] += [pack(beat, 16) for beat in pairs]
+        words["inputs"] += [pack(beat, f.feature_bits) for beat in x.reshape(-1, dims)]
+        rows = to_operand(normalise(x, gain, offset, f), f)
+        expected += rows.reshape(-1, dims).tolist()
+        count, commands = count + tokens, commands + 1
+    results = run(layer_norm(sizes), cache, commands, **words)["results"]
+    assert [unpack(word, f.operand_bits, dims) for word in results] == expected
+    return count
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_layer_norm(number, cache):
+    assert check_layer_norm(cache, number, 40) >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(12))
+def test_layer_norm_long(number, cache):
+    assert check_layer_norm(cache, number, 420) >= 420
+
+
+def test_layer_norm_is_one(cache):
+    # A row of mean 0 and variance 1 comes out as it went in, times the gain, but for the floors.
+    sizes = layer_norm_point(0)
+    row = np.tile([1, -1, 1, -1, 1, -1, -1, 1], 24)
+    words = {
+        "command": [1], "parameters": [pack((2 << 11, 1 << 11) * 8, 16)] * 24,
+        "inputs": [pack(beat * ONE, 32) for beat in row.reshape(24, 8)],
+    }  # fmt: skip
+    results = run(layer_norm(sizes), cache, 1, **words)["results"]
+    values = np.array([unpack(word, 32, 8) for word in results]).reshape(-1)
+    assert abs(values - (2 * row + 1) * ONE).max() < 1e-4 * ONE
+
+
+def gate_point(number: int) -> GateSizes:
+    rng = np.random.default_rng([6035, number])
+    experts = (16, 5, 8, 1, 2, 3)[number % 6]
+    return GateSizes(
+        formats=PRECISIONS[number % 3], experts=experts,
+        top_k=min(experts, (2, 1, 4, 3)[number % 4]), dims=int(rng.integers(1, 6)),
+        row_beats=int(rng.integers(1, 6)), max_tokens=16,
+    )  # fmt: skip
+
+
+def choose(scores: list[int], top_k: int) -> list[tuple[int, int]]:
+    """Rule 5: the experts of one token and their probabilities."""
+    largest, total = -(1 << 31), 0
+    for score in scores:
+        if score > largest:
+            total = ((total * exp_of(largest - score)) >> 22) + ONE
+            largest = score
+        else:
+            total += exp_of(score - largest)
+    ranked = sorted(range(len(scores)), key=lambda e: (-scores[e], e))[:top_k]
+    return [(e, (exp_of(scores[e] - largest) * recip_of(total)) >> 22) for e in ranked]
+
+
+def check_gate(cache: Path, number: int, vectors: int) -> int:
+    sizes, rng = gate_point(number), np.random.default_rng(number)
+    f, dims, width = sizes.formats, sizes.dims, sizes.dims * sizes.row_beats
+    words: dict[str, list[int]] = {n: [] for n in ("command", "weights", "inputs")}
+    expected, count, commands, spread, ties = [], 0, 0, 0, 0
+    while count < vectors:
+        tokens = int(rng.integers(1, sizes.max_tokens + 1))
+        x = draw(rng, f.operand_bits, (tokens, width))
+        w = draw(rng, f.weight_bits, (sizes.experts, width))
+        if commands % 2 == 0:
+            x = rng.normal(0, 1, x.shape) * (1 << f.operand_fraction)
+            w = rng.normal(0, 0.5, w.shape) * (1 << min(f.weight_fraction, f.weight_bits - 3))
+            x, w = x.astype(np.int64), w.astype(np.int64)
+        w[-1] = w[0]  # a tie
+        products = shift(x[:, None] * w[None], f.operand_fraction + f.weight_fraction - 22)
+        scores = wrap(products.sum(axis=2)).tolist()
+        words["command"].append(tokens)
+        words["weights"] += [pack(beat, f.weight_bits) for beat in w.reshape(-1, dims)]
+        words["inputs"] += [pack(beat, f.operand_bits) for beat in x.reshape(-1, dims)]
+        chosen = [choose(row, sizes.top_k) for row in scores]
+        expected += [pack([e | p << 8 for e, p in best], 31) for best in chosen]
+        spread += sum(0 < p < ONE for best in chosen for _, p in best)
+        ties += sum(row[-1] == max(row) for row in scores)
+        count, commands = count + tokens, commands + 1
+    assert run(gate(sizes), cache, commands, **words)["choices"] == expected
+    assert sizes.experts == 1 or (spread > 10 and ties > 0)
+    return count
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_gate(number, cache):
+    assert check_gate(cache, number, 60) >= 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(12))
+def test_gate_long(number, cache):
+    assert check_gate(cache, number, 420) >= 420
