@@ -218,6 +218,15 @@ def test_layer_norm(f, spread, width):
     assert fixed.layer_norm(x, gain, offset, f).tolist() == expected
 
 
+def test_layer_norm_wraps_before_it_saturates():
+    """One outlier in 2048 is 45 deviations: times the largest gain, 16, it leaves 32 bits."""
+    f = FORMATS["int8"]
+    x = [2**15 - 1] + [0] * 2047
+    y = fixed.layer_norm(np.array([x]), np.full(2048, 2**15 - 1), np.zeros(2048, int), f)
+    assert y.tolist() == [layer_norm(x, [2**15 - 1] * 2048, [0] * 2048, f)]
+    assert y[0, 0] == -128
+
+
 @each_spread
 @each_precision
 @pytest.mark.parametrize("experts, k", [(1, 1), (5, 2), (16, 4), (16, 16)])
