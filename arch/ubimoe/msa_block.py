@@ -1,0 +1,156 @@
+"""Sizes of UbiMoE's MSA block (docs/ubimoe-kernels.md, "encoder_block")."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from headrace.arch.ubimoe.combine import CombineSizes
+from headrace.arch.ubimoe.formats import Formats
+from headrace.arch.ubimoe.layer_norm import LayerNormSizes
+from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
+from headrace.errors import InputError
+
+__all__ = ["MsaBlockSizes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MsaBlockSizes:
+    """Sizes of layer norm, QKV, attention, projection and residual as one block.
+
+    Parameters
+    ----------
+    formats : Formats
+    heads, head_dim : int
+        As in `StreamingAttentionSizes`; the width D of a row is their product.
+    max_tokens : int
+        Largest sequence.
+    dims : int
+        T_a: features, and operands of the layer norm and the attention, of a beat.
+    attention_lanes : int
+        N_a, query rows in flight; a sequence is at least as long.
+    tile_in, tile_out : int
+        T_in and T_out of the linear. `tile_in` is a multiple or a divisor of `dims`; `tile_out`
+        is a multiple, so that a memory read per beat is enough for the attention. Both divide D.
+    linear_lanes : int
+        N_L of the linear.
+    beat_bits : int
+        Bits of a beat of weights.
+    exp_units : int
+        Exponentials per lane of the attention.
+
+    Raises
+    ------
+    InputError
+        A size is out of range.
+    """
+
+    formats: Formats
+    heads: int
+    head_dim: int
+    max_tokens: int
+    dims: int
+    attention_lanes: int
+    tile_in: int
+    tile_out: int
+    linear_lanes: int = 1
+    beat_bits: int = 256
+    exp_units: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges, those of the kernels too."""
+        _ = self.attention, self.norm
+        if self.tile_in < 1 or self.width % self.tile_in or not self._meets(self.tile_in):
+            raise InputError(
+                f"tile_in = {self.tile_in} is not allowed: a divisor of the width {self.width}, "
+                f"and a multiple or a divisor of dims = {self.dims}"
+            )
+        if self.tile_out < 1 or self.width % self.tile_out or self.tile_out % self.dims:
+            raise InputError(
+                f"tile_out = {self.tile_out} is not allowed: a divisor of the width {self.width}, "
+                f"and a multiple of dims = {self.dims}"
+            )
+        _ = self.linear, self.combine
+
+    def _meets(self, tile: int) -> bool:
+        return tile % self.dims == 0 or self.dims % tile == 0
+
+    @property
+    def width(self) -> int:
+        """D, features of a row."""
+        return self.heads * self.head_dim
+
+    @property
+    def row_beats(self) -> int:
+        """Beats of a row of features."""
+        return self.width // self.dims
+
+    @property
+    def in_tiles(self) -> int:
+        """Tiles of a row at the input of a linear."""
+        return self.width // self.tile_in
+
+    @property
+    def row_tiles(self) -> int:
+        """Output tiles of a row of Q, K, V or the projection."""
+        return self.width // self.tile_out
+
+    @cached_property
+    def norm(self) -> LayerNormSizes:
+        """Sizes of the layer norm."""
+        return LayerNormSizes(formats=self.formats, width=self.width, dims=self.dims)
+
+    @cached_property
+    def linear(self) -> LinearSizes:
+        """Sizes of the linear for QKV and then the projection, a slot for the weights of each."""
+        out_tiles = 3 * self.row_tiles
+        return LinearSizes(
+            formats=self.formats,
+            tile_in=self.tile_in,
+            tile_out=self.tile_out,
+            lanes=self.linear_lanes,
+            max_in_tiles=self.in_tiles,
+            max_out_tiles=out_tiles,
+            max_tiles=self.in_tiles * out_tiles,
+            slots=2,
+            beat_bits=self.beat_bits,
+            bias_fraction=self.formats.attention_bias_fraction,
+        )
+
+    @cached_property
+    def attention(self) -> StreamingAttentionSizes:
+        """Sizes of the attention."""
+        return StreamingAttentionSizes(
+            formats=self.formats,
+            heads=self.heads,
+            head_dim=self.head_dim,
+            lanes=self.attention_lanes,
+            dims=self.dims,
+            max_tokens=self.max_tokens,
+            exp_units=self.exp_units,
+        )
+
+    @cached_property
+    def combine(self) -> CombineSizes:
+        """Sizes of what adds the projection to the residual."""
+        return CombineSizes(
+            formats=self.formats,
+            dims=self.tile_out,
+            row_beats=self.row_tiles,
+            lanes=self.linear_lanes,
+            max_tokens=self.max_tokens,
+        )
+
+    @property
+    def row_memory_words(self) -> int:
+        """Words of each of the memories of Q, K and V: tile b of token t in b max_tokens + t."""
+        return self.max_tokens * self.row_tiles
+
+    @property
+    def row_memory_word_bits(self) -> int:
+        """Bits of one of them."""
+        return self.tile_out * self.formats.operand_bits
+
+    @property
+    def weight_beats(self) -> int:
+        """Beats of weights per command: the image of QKV, then the one of the projection."""
+        return sum(self.linear.load_beats(self.in_tiles, n * self.row_tiles) for n in (3, 1))
