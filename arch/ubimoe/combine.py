@@ -69,6 +69,11 @@ class CombineSizes:
         return self.max_tokens * self.row_beats
 
     @property
+    def address_bits(self) -> int:
+        """Bits of an address of that memory, at least 1."""
+        return max(1, (self.memory_words - 1).bit_length())
+
+    @property
     def memory_word_bits(self) -> int:
         """Bits of one of them."""
         return self.dims * self.formats.feature_bits

@@ -93,6 +93,16 @@ class GateSizes:
         return self.experts * self.row_beats
 
     @property
+    def expert_bits(self) -> int:
+        """Bits of the number of an expert, at least 1."""
+        return max(1, (self.experts - 1).bit_length())
+
+    @property
+    def address_bits(self) -> int:
+        """Bits of an address of the weight memory, at least 1."""
+        return max(1, (self.weight_words - 1).bit_length())
+
+    @property
     def tree_stages(self) -> int:
         """Registers in the adder tree over the products of a beat."""
         return -(-(self.dims - 1).bit_length() // TREE_LEVELS_PER_STAGE)

@@ -68,7 +68,7 @@ class Combine(wiring.Component):
         m = Module()
         sizes = self.sizes
         m.submodules.memory = memory = Memory(
-            shape=unsigned(sizes.memory_word_bits), depth=sizes.memory_words, init=[]
+            shape=unsigned(sizes.memory_word_bits), depth=max(2, sizes.memory_words), init=[]
         )
         writer, reader = memory.write_port(), memory.read_port()
         m.submodules.queue = queue = CombineRows(sizes)
@@ -124,8 +124,8 @@ class Combine(wiring.Component):
         """Return the address of each beat in turn, token by token, and when it is the last."""
         sizes = self.sizes
         token = Signal(sizes.token_bits)
-        beat = Signal(range(sizes.row_beats))
-        address = Signal(range(sizes.memory_words), name="address")
+        beat = Signal(16)
+        address = Signal(sizes.address_bits, name="address")
         end_of_row = beat == sizes.row_beats - 1
         last = end_of_row & (token + 1 == tokens)
         with m.If(step):
@@ -145,7 +145,7 @@ class Combine(wiring.Component):
         sizes, formats = self.sizes, self.sizes.formats
         take = self.values.valid & self.values.ready
         valid = Signal(4)
-        addresses = [Signal(range(sizes.memory_words), name=f"address_{i}") for i in range(4)]
+        addresses = [Signal(sizes.address_bits, name=f"address_{i}") for i in range(4)]
         score = Signal(SCORE_BITS, reset_less=True)
         repeated = Signal()
         m.d.comb += [self.values.ready.eq(adding & queue.there), queue.take.eq(take)]

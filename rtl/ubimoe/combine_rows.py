@@ -52,7 +52,7 @@ class CombineRows(wiring.Component):
                 "choices": In(8),
                 "take": In(1),
                 "there": Out(1),
-                "address": Out(range(sizes.memory_words)),
+                "address": Out(sizes.address_bits),
                 "score": Out(SCORE_BITS),
                 "pending": Out(1),
             }
@@ -126,8 +126,8 @@ class CombineRows(wiring.Component):
         sizes = self.sizes
         words = 1 << sizes.lane_bits
         bank, lane = Signal(name="use_bank"), Signal(sizes.lane_bits, name="use_lane")
-        beat = Signal(range(sizes.row_beats))
-        base = Signal(range(sizes.memory_words))  # beat x max_tokens
+        beat = Signal(16)
+        base = Signal(sizes.address_bits)  # beat x max_tokens
         place = Cat(lane, bank)
         m.d.comb += [
             reader.addr.eq(place),

@@ -105,16 +105,17 @@ class Dispatch(wiring.Component):
         sizes = self.sizes
         writer = queues.write_port()
         token = Signal(sizes.token_bits)
-        rank = Signal(range(sizes.top_k))
+        rank = Signal(max(1, (sizes.top_k - 1).bit_length()))
         last = rank == sizes.top_k - 1
-        choice = self.choices.payload[rank]
-        expert = choice.expert[: sizes.expert_bits]
+        choices = [self.choices.payload[i] for i in range(sizes.top_k)]
+        expert = Array(choice.expert[: sizes.expert_bits] for choice in choices)[rank]
+        score = Array(choice.score for choice in choices)[rank]
         count = counts[expert]
         m.d.comb += [
             self.choices.ready.eq(filling & last),
             writer.en.eq(filling & self.choices.valid),
             writer.addr.eq(Cat(count[: sizes.token_bits], expert)),
-            writer.data.eq(Cat(token, choice.score)),
+            writer.data.eq(Cat(token, score)),
         ]
         with m.If(writer.en):
             m.d.sync += [

@@ -62,7 +62,7 @@ class GateProducts(wiring.Component):
                 "room": In(1),
                 "reserve": Out(1),
                 "valid": Out(1),
-                "expert": Out(range(sizes.experts)),
+                "expert": Out(sizes.expert_bits),
                 "score": Out(signed(WIDE_BITS)),
             }
         )
@@ -73,7 +73,7 @@ class GateProducts(wiring.Component):
         sizes = self.sizes
         word_bits = sizes.dims * sizes.formats.weight_bits
         m.submodules.memory = memory = Memory(
-            shape=unsigned(word_bits), depth=sizes.weight_words, init=[]
+            shape=unsigned(word_bits), depth=max(2, sizes.weight_words), init=[]
         )
         tokens = Signal(16)
         running, issue, last_issue = Signal(), Signal(), Signal()
@@ -102,9 +102,9 @@ class GateProducts(wiring.Component):
     def _load(self, m: Module, writer: Any) -> Any:
         """Store weights: beat b of expert e in word b experts + e; return when all are."""
         sizes = self.sizes
-        expert = Signal(range(sizes.experts), name="load_expert")
+        expert = Signal(sizes.expert_bits, name="load_expert")
         beat = Signal(16, name="load_beat")
-        address = Signal(range(sizes.weight_words), name="load_address")
+        address = Signal(sizes.address_bits, name="load_address")
         end_of_row = beat == sizes.row_beats - 1
         done = self.weights.valid & end_of_row & (expert == sizes.experts - 1)
         m.d.comb += [
@@ -125,9 +125,9 @@ class GateProducts(wiring.Component):
     ) -> tuple[Any, Any]:
         """Walk through experts and beats; return whether the beat is a row's first, or last."""
         sizes = self.sizes
-        expert = Signal(range(sizes.experts), name="issue_expert")
+        expert = Signal(sizes.expert_bits, name="issue_expert")
         beat = Signal(16, name="issue_beat")
-        address = Signal(range(sizes.weight_words), name="issue_address")
+        address = Signal(sizes.address_bits, name="issue_address")
         first, last = beat == 0, beat == sizes.row_beats - 1
         end_of_beat = expert == sizes.experts - 1
         completes = last & (expert == 0)

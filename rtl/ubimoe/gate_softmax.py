@@ -57,7 +57,7 @@ class GateSoftmax(wiring.Component):
         super().__init__(
             {
                 "valid": In(1),
-                "expert": In(range(sizes.experts)),
+                "expert": In(sizes.expert_bits),
                 "score": In(signed(WIDE_BITS)),
                 "reserve": In(1),
                 "room": Out(1, init=1),
@@ -71,14 +71,14 @@ class GateSoftmax(wiring.Component):
         sizes = self.sizes
         m.submodules.scores = scores = Memory(
             shape=signed(WIDE_BITS),
-            depth=sizes.experts,
+            depth=max(2, sizes.experts),
             init=[],
             attrs={"ram_style": "distributed"},
         )
         writer, reader = scores.write_port(), scores.read_port(domain="comb")
         waiting, begin, turn = Signal(), Signal(), Signal()
         phase, time = Signal(range(TURN)), Signal(range(RECIPROCAL_TIME + PRODUCT_STAGES + 32))
-        expert = Signal(range(sizes.experts), name="turn_expert")
+        expert = Signal(sizes.expert_bits, name="turn_expert")
         m.d.comb += [
             writer.en.eq(self.valid),
             writer.addr.eq(self.expert),

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from headrace.arch.ubimoe.combine import CombineSizes
+from headrace.arch.ubimoe.dispatch import DispatchSizes
 from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.gate import GateSizes
 from headrace.errors import InputError
+from headrace.models.kernels import fixed
+from headrace.rtl.lint import lint
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams
 from headrace.rtl.ubimoe.combine import Combine
+from headrace.rtl.ubimoe.dispatch import Dispatch
+from headrace.rtl.ubimoe.gate import Gate
 from headrace.rtl.verilog import to_verilog
 
 ONE = 1 << 22
@@ -139,6 +145,82 @@ def test_verilog(simulator):
     vectors = work(sizes, random.Random(4), [(17, 2, 8), (9, 1, 1), (13, 2, 3)], stall=stall)
     done = run_regression(to_verilog(Combine(sizes), "combine"), "combine", vectors, simulator)
     assert done.passed, done.message
+
+
+@pytest.mark.parametrize("row_beats", [3, 1])
+def test_verilog_is_clean(row_beats):
+    sizes = CombineSizes(
+        formats=FORMATS["int8"],
+        dims=row_beats,
+        row_beats=row_beats,
+        lanes=row_beats,
+        max_tokens=row_beats,
+    )
+    assert lint(to_verilog(Combine(sizes), "combine"), "combine").findings == ()
+
+
+def normal(rng, shape, spread, fraction, bits):
+    """Draw normal numbers, saturated to what the bits hold."""
+    values = np.round(rng.normal(0, spread, shape) * 2**fraction).astype(int)
+    return values.clip(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def routed(formats, x, w, top_k, dims):
+    """Return the jobs and rows that the gate's choices give in dispatch."""
+    tokens, experts = len(x), len(w)
+    gate = GateSizes(
+        formats=formats,
+        experts=experts,
+        top_k=top_k,
+        dims=dims,
+        row_beats=x.shape[1] // dims,
+        max_tokens=tokens,
+    )
+    streams = {
+        "command": [tokens],
+        "weights": pack(w.reshape(-1, dims).tolist(), formats.weight_bits),
+        "inputs": pack(x.reshape(-1, dims).tolist(), formats.operand_bits),
+    }
+    counted = {"choices": [0] * tokens}
+    choices = simulate_streams(Gate(gate), StreamVectors(streams, counted), 5_000).results
+    dispatch = DispatchSizes(max_tokens=tokens, experts=experts, top_k=top_k)
+    # Jobs are as many as experts: the drawn routings use all of them.
+    counted = {"jobs": [0] * experts, "rows": [0] * (tokens * top_k)}
+    streams = {"command": [tokens], **choices}
+    return simulate_streams(Dispatch(dispatch), StreamVectors(streams, counted), 5_000).results
+
+
+@pytest.mark.parametrize("precision", FORMATS)
+def test_gate_dispatch_and_combine_against_the_reference(precision):
+    """One after the other, each fed with what the one before gave; linear's values are drawn."""
+    tokens, experts, top_k, dims, lanes, row_beats = 12, 5, 2, 4, 4, 3
+    formats, reference = FORMATS[precision], fixed.FORMATS[precision]
+    rng, width = np.random.default_rng(6), dims * row_beats
+    x = normal(rng, (tokens, width), 1, formats.operand_fraction, formats.operand_bits)
+    w = normal(rng, (experts, width), 0.05, formats.weight_fraction, formats.weight_bits)
+    w[3] = w[0]  # ties
+    jobs = fixed.dispatch(fixed.gate(x, w, reference, top_k=top_k), experts)
+    assert len(jobs) == experts
+    wide = [rng.integers(-(2**31), 2**31, (len(job.tokens), width)) for job in jobs]
+    limit = 2 ** (formats.feature_bits - 1)
+    residual = rng.integers(-limit, limit, (tokens, width))
+    groups = [y[first : first + lanes] for y in wide for first in range(0, len(y), lanes)]
+    beats_of = [group.reshape(-1, row_beats, dims).swapaxes(0, 1) for group in groups]
+    route = routed(formats, x, w, top_k, dims)
+    sizes = CombineSizes(
+        formats=formats, dims=dims, row_beats=row_beats, lanes=lanes, max_tokens=tokens
+    )
+    streams = {
+        "command": [tokens | top_k << 16],
+        "jobs": [job >> 8 for job in route["jobs"]],
+        "rows": route["rows"],
+        "values": [p for group in beats_of for p in pack(group.reshape(-1, dims).tolist(), 32)],
+        "residual": beats(residual.tolist(), sizes, formats.feature_bits),
+    }
+    counted = {"results": [0] * (tokens * row_beats)}
+    run = simulate_streams(Combine(sizes), StreamVectors(streams, counted), 5_000)
+    expected = fixed.combine(residual, jobs, wide, reference)
+    assert run.results["results"] == beats(expected.tolist(), sizes, formats.feature_bits)
 
 
 def test_wrong_sizes_are_refused():

@@ -7,6 +7,7 @@ import pytest
 
 from headrace.arch.ubimoe.dispatch import DispatchSizes
 from headrace.errors import InputError
+from headrace.rtl.lint import lint
 from headrace.rtl.streams import StreamVectors, run_regression, simulate_streams
 from headrace.rtl.ubimoe.dispatch import Dispatch
 from headrace.rtl.verilog import to_verilog
@@ -106,6 +107,12 @@ def test_verilog(simulator):
     vectors = work(commands, stall=dict.fromkeys(names, 0.3))
     done = run_regression(to_verilog(Dispatch(sizes), "dispatch"), "dispatch", vectors, simulator)
     assert done.passed, done.message
+
+
+@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(197, 16, 2), (1, 1, 1)])
+def test_verilog_is_clean(tokens, experts, top_k):
+    sizes = DispatchSizes(max_tokens=tokens, experts=experts, top_k=top_k)
+    assert lint(to_verilog(Dispatch(sizes), "dispatch"), "dispatch").findings == ()
 
 
 def test_wrong_sizes_are_refused():

@@ -9,6 +9,7 @@ import pytest
 from headrace.arch.ubimoe.formats import FORMATS
 from headrace.arch.ubimoe.gate import GateSizes
 from headrace.errors import InputError
+from headrace.rtl.lint import lint
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams
 from headrace.rtl.ubimoe.gate import Gate
 from headrace.rtl.verilog import to_verilog
@@ -199,6 +200,19 @@ def test_verilog(simulator):
     assert len({tuple(scores) for scores in seen}) > 20
     done = run_regression(to_verilog(Gate(sizes), "gate"), "gate", vectors, simulator)
     assert done.passed, done.message
+
+
+@pytest.mark.parametrize(("experts", "top_k", "dims", "row_beats"), [(8, 2, 4, 6), (1, 1, 1, 1)])
+def test_verilog_is_clean(experts, top_k, dims, row_beats):
+    sizes = GateSizes(
+        formats=FORMATS["int8"],
+        experts=experts,
+        top_k=top_k,
+        dims=dims,
+        row_beats=row_beats,
+        max_tokens=20,
+    )
+    assert lint(to_verilog(Gate(sizes), "gate"), "gate").findings == ()
 
 
 def test_wrong_sizes_are_refused():
