@@ -1,0 +1,121 @@
+"""DSP, block RAM and URAM of UbiMoE's kernels against stored counts of mapped netlists."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.arch.ubimoe.linear_resources import linear_blocks
+from headrace.arch.ubimoe.memory_blocks import block_ram_halves, memory_blocks, ultra_rams
+from headrace.errors import InputError
+
+KERNELS = {
+    "linear": (LinearSizes, linear_blocks, "Linear"),
+}
+GOLDEN = {
+    name: json.loads((Path(__file__).parent / f"golden/ubimoe_{name}.json").read_text("utf-8"))
+    for name in KERNELS
+}
+POINTS = [(name, number) for name in KERNELS for number in range(len(GOLDEN[name]["points"]))]
+BLOCKS = ("dsp", "bram36", "uram")
+
+
+def sizes_of(name, axes):
+    return KERNELS[name][0](**{**axes, "formats": FORMATS[axes["formats"]]})
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_golden_data_is_what_the_models_need(name):
+    golden = GOLDEN[name]
+    axes = [entry["axes"] for entry in golden["points"]]
+    assert len({json.dumps(a) for a in axes}) == len(axes) >= 4
+    assert len({a["formats"] for a in axes}) >= 2
+    assert golden["yosys_version"] in golden["mapper"]
+    assert golden["seed"] > 0
+    assert golden["date"]
+
+
+@pytest.mark.parametrize("name, number", POINTS)
+def test_blocks_are_those_of_the_netlist(name, number):
+    entry = GOLDEN[name]["points"][number]
+    model = KERNELS[name][1](sizes_of(name, entry["axes"]))
+    for block in BLOCKS:
+        assert getattr(model, block) == entry["counts"][block], (block, entry["axes"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KERNELS)
+def test_stored_counts_are_what_yosys_says(name):
+    pytest.importorskip("pyosys")
+    from headrace.rtl.netlist import map_netlist
+    from headrace.rtl.verilog import to_verilog
+
+    points = sorted(GOLDEN[name]["points"], key=lambda entry: entry["counts"]["lut"])
+    rng = np.random.Generator(np.random.PCG64(11))
+    for place in sorted(rng.choice(4, 2, replace=False)):
+        entry = points[place]
+        component = getattr(import_module(f"headrace.rtl.ubimoe.{name}"), KERNELS[name][2])
+        counts = map_netlist(to_verilog(component(sizes_of(name, entry["axes"])), name), name)
+        for block in BLOCKS:
+            assert getattr(counts, block) == entry["counts"][block], (block, entry["axes"])
+
+
+@pytest.mark.parametrize(
+    "width, depth, halves",
+    [
+        (36, 512, 1),  # the widest shape of an 18 Kb half
+        (37, 512, 2),
+        (72, 512, 2),
+        (73, 512, 3),
+        (32, 1024, 2),
+        (18, 1024, 1),
+        # What yosys made of memories mapped alone, where its costs decide.
+        (19, 2049, 4),  # five rows of 27 bits in 72
+        (37, 4097, 12),
+        (37, 5000, 13),
+        (128, 2048, 15),
+        (128, 4096, 30),
+        (160, 1025, 14),
+        (160, 4097, 41),
+    ],
+)
+def test_block_ram_halves(width, depth, halves):
+    assert block_ram_halves(width, depth) == halves
+
+
+@pytest.mark.parametrize(
+    "width, depth, blocks",
+    [(72, 4096, 1), (73, 4096, 2), (72, 4097, 2), (36, 8192, 1), (24, 12288, 1), (288, 16384, 16)],
+)
+def test_ultra_rams(width, depth, blocks):
+    assert ultra_rams(width, depth) == blocks
+
+
+# A memory in auto style is LUT RAM as long as that is cheaper; the edges are those of yosys.
+@pytest.mark.parametrize(
+    "width, most_words", [(8, 257), (16, 192), (18, 128), (36, 64), (72, 64), (128, 64)]
+)
+def test_auto_style_changes_with_depth(width, most_words):
+    assert memory_blocks(width, most_words, "auto").bram36 == 0
+    assert memory_blocks(width, 400, "auto").bram36 == block_ram_halves(width, 400) / 2 > 0
+
+
+def test_no_memory_takes_less_than_its_bits():
+    rng = np.random.Generator(np.random.PCG64(5))
+    for width, depth in rng.integers(1, [400, 20000], (200, 2)):
+        bits = int(width) * int(depth)
+        assert block_ram_halves(int(width), int(depth)) * 18 * 1024 >= bits
+        assert ultra_rams(int(width), int(depth)) * 288 * 1024 >= bits
+
+
+@pytest.mark.parametrize(
+    "width, depth, style, named",
+    [(0, 8, "block", "width"), (8, 0, "ultra", "depth"), (8, 8, "registers", "style")],
+)
+def test_refusals(width, depth, style, named):
+    with pytest.raises(InputError, match=f"^{named} = "):
+        memory_blocks(width, depth, style)
