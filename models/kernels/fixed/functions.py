@@ -1,7 +1,7 @@
 """The four functions of one argument: exp, reciprocal, reciprocal of the root, GELU.
 
-Arguments and results are wide (22 fraction bits). The errors stated below are those of every
-argument, not of a sample; `tests/models/test_fixed_functions.py` measures them.
+Arguments and results are wide (22 fraction bits). The errors stated below hold for
+every argument; `tests/models/test_fixed_functions.py` measures them.
 """
 
 import math
