@@ -89,8 +89,8 @@ class LayerNormSizes:
 
     @property
     def waiting_rows(self) -> int:
-        """Most rows of the row memory with statistics: whole ones, and one that is being read."""
-        return self.buffer_beats // self.row_beats + 1
+        """Most rows of the row memory with statistics: whole ones, and a part of one being read."""
+        return -(-self.buffer_beats // self.row_beats)
 
     def cycles(self, tokens: Any) -> Any:
         """Return the cycles from the command to the last result, both included.
