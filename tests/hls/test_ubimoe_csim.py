@@ -2,6 +2,7 @@
 
 import math
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 from headrace.errors import InputError
 from headrace.hls.csim import ap_types, build, compiler, execute
+from headrace.hls.emit import Tree
 from headrace.hls.ubimoe.functions import function_unit
 from headrace.hls.ubimoe.gate import gate
 from headrace.hls.ubimoe.kernel import Kernel, Port, csim
@@ -156,16 +158,6 @@ def test_functions_of_known_arguments(cache):
     assert abs(gelu / ONE + 0.15865525393) < 2e-7
 
 
-def test_emission_is_deterministic():
-    first, second = function_unit(), function_unit()
-    assert first.tree.hash == second.tree.hash
-    assert first.tree.paths() == [
-        "sim/hls_stream.h", "sim/hls_streamofblocks.h", "sim/program.cpp", "src/function_unit.cpp",
-        "src/function_unit.h", "src/functions.h", "src/sizes.h",
-        "tb/testbench.cpp",
-    ]  # fmt: skip
-
-
 def test_the_test_bench_compares_and_refuses(cache):
     program = build(function_unit().tree, ["sim/program.cpp"], flags=flags_of(cache), cache=cache)
     text = "commands 1\narguments 1\n0\nresults 1\n{}\n"
@@ -217,11 +209,13 @@ def draw(rng, bits: int, shape):
 def linear_point(number: int) -> LinearSizes:
     rng = np.random.default_rng([6032, number])
     tile_in, tile_out, lanes, max_in, max_out = (int(v) for v in rng.integers(1, 5, 5))
+    if number == 14:  # the tile and the beat of the release
+        tile_in, tile_out, lanes, max_out = 16, 16, 3, 2
     formats = PRECISIONS[number % 3]
     return LinearSizes(
         formats=formats, tile_in=tile_in, tile_out=tile_out, lanes=lanes, max_in_tiles=max_in,
         max_out_tiles=max_out, max_tiles=max_in * max_out, slots=1 + number // 2 % 2,
-        beat_bits=(8, 32, 40, 64, 12, 256, 33)[number % 7],
+        beat_bits=(*(8, 32, 40, 64, 12, 256, 33) * 2, 256)[number],
         bias_fraction=(formats.attention_bias_fraction, formats.bias_fraction)[number // 3 % 2],
         gelu=number % 2 == 0,
     )  # fmt: skip
@@ -275,18 +269,19 @@ def test_linear(number, cache):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(14))
+@pytest.mark.parametrize("number", range(15))
 def test_linear_long(number, cache):
     assert check_linear(cache, number, 400) >= 400
 
 
 def test_the_linear_points_cover_the_axes():
-    points = [linear_point(number) for number in range(14)]
+    points = [linear_point(number) for number in range(15)]
     kinds = {(s.formats.name, s.slots) for s in points}
     assert kinds == {(name, slots) for name in FORMATS for slots in (1, 2)}
     assert {s.formats.name for s in points[:3]} == set(FORMATS)
     assert {s.slots for s in points[:3]} == {1, 2}
     assert {s.gelu for s in points[:3]} == {False, True}
+    assert any(s.max_in_tiles > 1 and s.max_out_tiles > 1 for s in points[:3])
     assert any(s.beat_bits < s.formats.weight_bits for s in points)
     assert any(s.beat_bits % s.formats.weight_bits for s in points)
 
@@ -358,6 +353,29 @@ def test_attention(number, cache):
 @pytest.mark.parametrize("number", range(12))
 def test_attention_long(number, cache):
     assert check_attention(cache, number, 420) >= 420
+
+
+@pytest.mark.slow
+def test_attention_of_129_tokens(cache):
+    # One head of M3ViT-T: 4 lanes and T_a = 8 take 4257 steps (Section 3.2).
+    sizes = StreamingAttentionSizes(
+        formats=FORMATS["w16a32"], heads=1, head_dim=64, lanes=4, dims=8, max_tokens=129
+    )
+    rng = np.random.default_rng(129)
+    q, k, v = ((rng.normal(0, 1.2, (129, 64)) * ONE).astype(np.int64) for _ in range(3))
+    order = [step % 129 for step in range(4257)]
+    words = {
+        name: [pack(beat, 32) for beat in data.reshape(-1, 8)]
+        for name, data in (("queries", q), ("keys", k[order]), ("values", v[order]))
+    }
+    results = run(streaming_attention(sizes), cache, 1, command=[129], **words)["results"]
+    expected = attend(q, k, v, sizes)
+    assert [unpack(word, 32, 8) for word in results] == expected.reshape(-1, 8).tolist()
+    # A softmax after all: in floating point the same to a few bits in a thousand.
+    scores = q @ k.T.astype(float) / ONE**2 / 8
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    exact = weights / weights.sum(axis=1, keepdims=True) @ (v / ONE)
+    assert abs(expected / ONE - exact).max() < 1e-3
 
 
 def test_the_attention_points_cover_the_axes():
@@ -501,3 +519,60 @@ def test_gate(number, cache):
 @pytest.mark.parametrize("number", range(12))
 def test_gate_long(number, cache):
     assert check_gate(cache, number, 420) >= 420
+
+
+def kernels(number: int) -> list[Kernel]:
+    return [
+        function_unit(), linear(linear_point(number)), gate(gate_point(number)),
+        streaming_attention(attention_point(number)), layer_norm(layer_norm_point(number)),
+    ]  # fmt: skip
+
+
+def test_emission_is_deterministic():
+    first, second, other = kernels(1), kernels(1), kernels(2)
+    for made, again, different in zip(first, second, other, strict=True):
+        assert made.tree.hash == again.tree.hash
+        assert (made.tree.hash == different.tree.hash) == (made.name == "function_unit")
+        own = [f"src/{made.name}.cpp", f"src/{made.name}.h", "src/functions.h"]
+        own += ["src/narrow.h"] if made.name != "function_unit" else []
+        shims = ["sim/hls_stream.h", "sim/hls_streamofblocks.h", "sim/program.cpp"]
+        assert made.tree.paths() == [*shims, *sorted([*own, "src/sizes.h"]), "tb/testbench.cpp"]
+
+
+def test_words_that_are_too_wide_are_refused():
+    f = FORMATS["w16a32"]
+    wide = StreamingAttentionSizes(
+        formats=f, heads=1, head_dim=256, lanes=1, dims=256, max_tokens=4
+    )
+    with pytest.raises(InputError, match="dims = 256 is not allowed: 1 to 128 in HLS"):
+        streaming_attention(wide)
+    with pytest.raises(InputError, match="bits of port parameters = 8192 is not allowed"):
+        layer_norm(LayerNormSizes(formats=f, width=256, dims=256))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "check, number, path, old, new",
+    [
+        (check_linear, 2, "src/linear.cpp", "(in == 0 ? bias", "(step == 0 ? bias"),
+        (check_linear, 2, "src/functions.h", "fraction) >> 17)", "fraction) >> 18)"),
+        (check_attention, 0, "src/streaming_attention.cpp", "block >> SCALE_SHIFT", "block"),
+        (check_attention, 0, "src/streaming_attention.cpp", "<OPERAND_FRACTION>(ap", "<1>(ap"),
+        (check_attention, 0, "src/functions.h", "power - correction", "power"),
+        (check_layer_norm, 0, "src/layer_norm.cpp", "+ EPSILON", "+ 5"),
+        (check_layer_norm, 0, "src/narrow.h", "return kept;", "return kept + 1;"),
+        (check_gate, 0, "src/gate.cpp", "new_score > score[rank]", "new_score >= score[rank]"),
+        (check_gate, 0, "src/gate.cpp", "+ (1 << WIDE_FRACTION);", "+ (1 << WIDE_FRACTION) + 1;"),
+    ],
+)
+def test_a_wrong_kernel_is_noticed(check, number, path, old, new, cache, monkeypatch):
+    def run_wrong(made: Kernel, cache: Path, commands: int, **words) -> dict[str, list[int]]:
+        files = {name: made.tree[name] for name in made.tree.paths()}
+        assert files[path].count(old.encode()) == 1
+        files[path] = files[path].replace(old.encode(), new.encode())
+        wrong = replace(made, tree=Tree(files))
+        return csim(wrong, commands, words, flags=flags_of(cache), cache=cache)
+
+    monkeypatch.setitem(check.__globals__, "run", run_wrong)
+    with pytest.raises(AssertionError):
+        check(cache, number, 60)
