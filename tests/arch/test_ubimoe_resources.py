@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.layer_norm import LayerNormSizes
+from headrace.arch.ubimoe.layer_norm_resources import layer_norm_blocks
 from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.arch.ubimoe.linear_resources import linear_blocks
 from headrace.arch.ubimoe.memory_blocks import block_ram_halves, memory_blocks, ultra_rams
@@ -22,6 +24,7 @@ KERNELS = {
         streaming_attention_blocks,
         "StreamingAttention",
     ),
+    "layer_norm": (LayerNormSizes, layer_norm_blocks, "LayerNorm"),
 }
 GOLDEN = {
     name: json.loads((Path(__file__).parent / f"golden/ubimoe_{name}.json").read_text("utf-8"))
