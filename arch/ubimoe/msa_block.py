@@ -7,6 +7,7 @@ from headrace.arch.ubimoe.combine import CombineSizes
 from headrace.arch.ubimoe.formats import Formats
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.arch.ubimoe.row_memory import RowMemorySizes
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 from headrace.errors import InputError
 
@@ -141,14 +142,14 @@ class MsaBlockSizes:
         )
 
     @property
-    def row_memory_words(self) -> int:
-        """Words of each of the memories of Q, K and V: tile b of token t in b max_tokens + t."""
-        return self.max_tokens * self.row_tiles
-
-    @property
-    def row_memory_word_bits(self) -> int:
-        """Bits of one of them."""
-        return self.tile_out * self.formats.operand_bits
+    def row_memory(self) -> RowMemorySizes:
+        """Sizes of each of the memories of Q, K and V: words of `tile_out` operands."""
+        return RowMemorySizes(
+            rows=self.max_tokens,
+            tiles=self.row_tiles,
+            word_bits=self.tile_out * self.formats.operand_bits,
+            lanes=self.linear_lanes,
+        )
 
     @property
     def weight_beats(self) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,14 @@ from headrace.rtl.ubimoe.combine import Combine
 from headrace.rtl.ubimoe.layer_norm import LayerNorm
 from headrace.rtl.ubimoe.layer_norm_parts import parameter_layout
 from headrace.rtl.ubimoe.linear import Linear
-from headrace.rtl.ubimoe.repack import Repack, connect_bits, issue_to_all
+from headrace.rtl.ubimoe.repack import (
+    Repack,
+    bits_of,
+    connect_bits,
+    issue_to_all,
+    repacked,
+    value_of,
+)
 from headrace.rtl.ubimoe.row_memory import QkvRows
 from headrace.rtl.ubimoe.streaming_attention import StreamingAttention
 
@@ -76,17 +83,17 @@ class MsaBlock(wiring.Component):
         connect_bits(m, self.weights, linear.weights)
         for name in ("queries", "keys", "values"):
             source, sink = getattr(rows, name), getattr(attention, name)
-            connect_bits(m, _repacked(m, name, source, _bits(sink)), sink)
+            connect_bits(m, repacked(m, name, source, bits_of(sink)), sink)
         projecting = self._commands(m, norm, linear, rows, attention, combine)
         self._features(m, norm, combine)
         self._linear(m, linear, norm, attention, rows, combine, projecting)
-        connect_bits(m, _repacked(m, "sums", combine.results, _bits(self.results)), self.results)
+        connect_bits(m, repacked(m, "sums", combine.results, bits_of(self.results)), self.results)
         return m
 
     def _features(self, m: Module, norm: LayerNorm, combine: Combine) -> None:
         """Give each beat of features to the layer norm and the residual's memory at once."""
-        bits = _bits(self.inputs)
-        m.submodules.residual = residual = Repack(bits, _bits(combine.residual))
+        bits = bits_of(self.inputs)
+        m.submodules.residual = residual = Repack(bits, bits_of(combine.residual))
         connect_bits(m, residual.results, combine.residual)
         m.d.comb += [
             norm.inputs.payload.eq(self.inputs.payload),
@@ -107,10 +114,10 @@ class MsaBlock(wiring.Component):
         projecting: Signal,
     ) -> None:
         """Lead rows of the norm and then of the attention through the linear, and results on."""
-        bits = _bits(linear.inputs)
-        normalised = _repacked(m, "normalised", norm.results, bits)
-        attended = _repacked(m, "attended", attention.results, bits)
-        beat = Mux(projecting, _value(attended), _value(normalised))
+        bits = bits_of(linear.inputs)
+        normalised = repacked(m, "normalised", norm.results, bits)
+        attended = repacked(m, "attended", attention.results, bits)
+        beat = Mux(projecting, value_of(attended), value_of(normalised))
         m.d.comb += [
             linear.inputs.valid.eq(Mux(projecting, attended.valid, normalised.valid)),
             linear.inputs.payload.as_value().eq(beat),
@@ -181,20 +188,3 @@ class MsaBlock(wiring.Component):
         with m.If(combine.rows.valid & combine.rows.ready):
             m.d.sync += token.eq(Mux(ready["entries"], 0, token + 1))
         return projecting
-
-
-def _value(port: Any) -> Value:
-    return Value.cast(port.payload)
-
-
-def _bits(port: Any) -> int:
-    return len(_value(port))
-
-
-def _repacked(m: Module, name: str, source: Any, bits: int) -> Any:
-    """Return a stream in beats of `bits` bits."""
-    if _bits(source) == bits:
-        return source
-    m.submodules[name] = repack = Repack(_bits(source), bits)
-    connect_bits(m, source, repack.inputs)
-    return repack.results

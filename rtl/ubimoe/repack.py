@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Repack", "connect_bits", "issue_to_all"]
+__all__ = ["Repack", "bits_of", "connect_bits", "issue_to_all", "repacked", "value_of"]
 
 
 class Repack(wiring.Component):
@@ -73,6 +73,25 @@ class Repack(wiring.Component):
             step.eq(self.inputs.valid & self.inputs.ready),
         ]
         return m
+
+
+def value_of(port: Any) -> Value:
+    """Return the payload of a stream as one value."""
+    return Value.cast(port.payload)
+
+
+def bits_of(port: Any) -> int:
+    """Return the bits of the payload of a stream."""
+    return len(value_of(port))
+
+
+def repacked(m: Module, name: str, source: Any, bits: int) -> Any:
+    """Return a stream in beats of `bits` bits: the source, or what a `Repack` makes of it."""
+    if bits_of(source) == bits:
+        return source
+    m.submodules[name] = repack = Repack(bits_of(source), bits)
+    connect_bits(m, source, repack.inputs)
+    return repack.results
 
 
 def connect_bits(m: Module, source: Any, sink: Any) -> None:

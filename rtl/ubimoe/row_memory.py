@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 
 from headrace.arch.ubimoe.formats import WIDE_BITS, Formats
 from headrace.arch.ubimoe.msa_block import MsaBlockSizes
+from headrace.arch.ubimoe.row_memory import RowMemorySizes
 
-__all__ = ["QkvRows", "RowReader", "operand"]
+__all__ = ["GroupWalker", "QkvRows", "RowReader", "operand", "operands_of"]
 
 
 def operand(value: Any, formats: Formats) -> Any:
@@ -24,26 +25,31 @@ def operand(value: Any, formats: Formats) -> Any:
     return kept[:bits].as_signed()
 
 
+def operands_of(values: Any, formats: Formats) -> Any:
+    """Return an array of wide values as the bits of so many operands."""
+    return Cat(operand(values[i], formats) for i in range(len(values)))
+
+
 class RowReader(wiring.Component):
     """A memory of rows and what reads them, in order, again and again if asked.
 
-    A row is read when it is whole, one word per cycle; with `replay` in the order of the steps of
+    A row is read when it is whole, one word per cycle; with `lanes` in the order of the steps of
     the streaming attention: row s mod N in step s. The last step is found without a division: the
     last row, N - 1, is the one of lane j in group g, counted in the first pass; it meets its
     last key in step g N + j + N - 1.
 
     Parameters
     ----------
-    sizes : MsaBlockSizes
-    replay : bool
-        Read all steps; otherwise each row once.
+    sizes : RowMemorySizes
+    lanes : int, optional
+        Lanes of the attention whose steps are read; by default each row is read once.
 
     Attributes
     ----------
     begin : In(1)
         Read the rows of a new sequence. Only while not `running`.
     tokens : In(16)
-        N, at least `attention_lanes`; stays while `running`.
+        N, at least `lanes`; stays while `running`.
     rows : In(16)
         Rows of the sequence that are whole.
     write : In(1)
@@ -52,21 +58,21 @@ class RowReader(wiring.Component):
     running : Out(1)
         There are words still to be read.
     results : stream
-        Words of `tile_out` operands.
+        Words.
     """
 
-    def __init__(self, sizes: MsaBlockSizes, replay: bool) -> None:
-        self.sizes, self.replay = sizes, replay
+    def __init__(self, sizes: RowMemorySizes, lanes: int | None = None) -> None:
+        self.sizes, self.lanes = sizes, lanes
         super().__init__(
             {
                 "begin": In(1),
                 "tokens": In(16),
                 "rows": In(16),
                 "write": In(1),
-                "address": In(range(sizes.row_memory_words)),
-                "word": In(sizes.row_memory_word_bits),
+                "address": In(range(sizes.words)),
+                "word": In(sizes.word_bits),
                 "running": Out(1),
-                "results": Out(stream.Signature(unsigned(sizes.row_memory_word_bits))),
+                "results": Out(stream.Signature(unsigned(sizes.word_bits))),
             }
         )
 
@@ -75,13 +81,13 @@ class RowReader(wiring.Component):
         m = Module()
         sizes = self.sizes
         m.submodules.memory = memory = Memory(
-            shape=unsigned(sizes.row_memory_word_bits), depth=sizes.row_memory_words, init=[]
+            shape=unsigned(sizes.word_bits), depth=sizes.words, init=[]
         )
         writer, reader = memory.write_port(), memory.read_port()
         running, full, step = Signal(), Signal(), Signal()
-        row, address = Signal(16), Signal(range(sizes.row_memory_words), name="read_address")
-        tile, again = Signal(range(max(2, sizes.row_tiles))), Signal()
-        end_of_row = tile == sizes.row_tiles - 1
+        row, address = Signal(16), Signal(range(sizes.words), name="read_address")
+        tile, again = Signal(range(max(2, sizes.tiles))), Signal()
+        end_of_row = tile == sizes.tiles - 1
         end_of_pass = row == self.tokens - 1
         m.d.comb += [
             writer.en.eq(self.write),
@@ -98,7 +104,7 @@ class RowReader(wiring.Component):
         with m.If(self.results.ready):
             m.d.sync += full.eq(0)
         with m.If(step):
-            m.d.sync += [full.eq(1), tile.eq(tile + 1), address.eq(address + sizes.max_tokens)]
+            m.d.sync += [full.eq(1), tile.eq(tile + 1), address.eq(address + sizes.rows)]
             with m.If(end_of_row):
                 m.d.sync += [tile.eq(0), row.eq(row + 1), address.eq(row + 1)]
                 with m.If(end_of_pass):
@@ -111,9 +117,9 @@ class RowReader(wiring.Component):
 
     def _last_row(self, m: Module, row: Signal, end_of_pass: Any, step: Any) -> Any:
         """Return whether the present row is the last one of the sequence to be read."""
-        if not self.replay:
+        lanes = self.lanes
+        if lanes is None:
             return end_of_pass
-        lanes = self.sizes.attention_lanes
         lane, group, passes = Signal(range(max(2, lanes))), Signal(16), Signal(16)
         first_pass = passes == 0
         with m.If(step):
@@ -130,6 +136,70 @@ class RowReader(wiring.Component):
             (passes == group) & end_of_pass,
             (passes == group + 1) & (row == lane - 1),
         )
+
+
+class GroupWalker(wiring.Component):
+    """Follow words in the order in which the linear kernel gives results.
+
+    Group by group; in a group the words of each part (Q, K, V) one after the other, of each word
+    the rows of the group.
+
+    Parameters
+    ----------
+    sizes : RowMemorySizes
+    parts : int
+        Memories that take their words in turn.
+
+    Attributes
+    ----------
+    begin, tokens : In(1), In(16)
+        A new sequence of rows. Only while not `writing`.
+    take : In(1)
+        The present word is there. Only while `writing`.
+    writing : Out(1)
+        Words are still to come.
+    address, part : Out
+        Of the present word.
+    rows : Out(16)
+        Those before the present group, which are whole.
+    """
+
+    def __init__(self, sizes: RowMemorySizes, parts: int = 1) -> None:
+        self.sizes, self.parts = sizes, parts
+        super().__init__(
+            {
+                "begin": In(1),
+                "tokens": In(16),
+                "take": In(1),
+                "writing": Out(1),
+                "address": Out(range(sizes.words)),
+                "part": Out(range(max(2, parts))),
+                "rows": Out(16),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build the module."""
+        m = Module()
+        sizes, rows, part = self.sizes, self.rows, self.part
+        left, lane = Signal(16), Signal(range(max(2, sizes.lanes)))
+        tile, base = Signal(range(max(2, sizes.tiles))), Signal(range(sizes.words))
+        last_group = left <= sizes.lanes
+        group = Mux(last_group, left, sizes.lanes)
+        m.d.comb += self.address.eq(base + rows + lane)
+        with m.If(self.take):
+            m.d.sync += lane.eq(lane + 1)
+            with m.If(lane == group - 1):
+                m.d.sync += [lane.eq(0), tile.eq(tile + 1), base.eq(base + sizes.rows)]
+                with m.If(tile == sizes.tiles - 1):
+                    m.d.sync += [tile.eq(0), base.eq(0), part.eq(part + 1)]
+                    with m.If(part == self.parts - 1):
+                        m.d.sync += [part.eq(0), left.eq(left - group), rows.eq(rows + group)]
+                        with m.If(last_group):
+                            m.d.sync += self.writing.eq(0)
+        with m.If(self.begin):
+            m.d.sync += [self.writing.eq(1), rows.eq(0), left.eq(self.tokens)]
+        return m
 
 
 class QkvRows(wiring.Component):
@@ -159,7 +229,7 @@ class QkvRows(wiring.Component):
         self.sizes = sizes
         command = data.StructLayout({"tokens": unsigned(16)})
         wide = data.ArrayLayout(signed(WIDE_BITS), sizes.tile_out)
-        operands = stream.Signature(unsigned(sizes.row_memory_word_bits))
+        operands = stream.Signature(unsigned(sizes.row_memory.word_bits))
         super().__init__(
             {
                 "command": In(stream.Signature(command)),
@@ -176,19 +246,19 @@ class QkvRows(wiring.Component):
         m = Module()
         sizes = self.sizes
         ports = {"queries": self.queries, "keys": self.keys, "values": self.values}
-        readers = {name: RowReader(sizes, replay=name != "queries") for name in ports}
-        tokens, rows = Signal(16), Signal(16)
-        writing, begin = Signal(), Signal()
-        take = Signal()
-        address, part = self._walk(m, begin, take, rows, writing)
-        busy = writing | Cat(reader.running for reader in readers.values()).any()
-        word = Cat(operand(self.inputs.payload[i], sizes.formats) for i in range(sizes.tile_out))
+        lanes = {"queries": None, "keys": sizes.attention_lanes, "values": sizes.attention_lanes}
+        readers = {name: RowReader(sizes.row_memory, lanes[name]) for name in ports}
+        m.submodules.walker = walker = GroupWalker(sizes.row_memory, len(ports))
+        tokens, begin = Signal(16), Signal()
+        busy = walker.writing | Cat(reader.running for reader in readers.values()).any()
         m.d.comb += [
             self.command.ready.eq(~busy),
             begin.eq(self.command.valid & self.command.ready),
-            self.writing.eq(writing),
-            self.inputs.ready.eq(writing),
-            take.eq(self.inputs.valid & writing),
+            walker.begin.eq(begin),
+            walker.tokens.eq(self.command.payload.tokens),
+            walker.take.eq(self.inputs.valid & walker.writing),
+            self.writing.eq(walker.writing),
+            self.inputs.ready.eq(walker.writing),
         ]
         with m.If(begin):
             m.d.sync += tokens.eq(self.command.payload.tokens)
@@ -198,36 +268,9 @@ class QkvRows(wiring.Component):
             m.d.comb += [
                 reader.begin.eq(begin),
                 reader.tokens.eq(tokens),
-                reader.rows.eq(rows),
-                reader.write.eq(take & (part == number)),
-                reader.address.eq(address),
-                reader.word.eq(word),
+                reader.rows.eq(walker.rows),
+                reader.write.eq(walker.take & (walker.part == number)),
+                reader.address.eq(walker.address),
+                reader.word.eq(operands_of(self.inputs.payload, sizes.formats)),
             ]
         return m
-
-    def _walk(
-        self, m: Module, begin: Signal, take: Signal, rows: Signal, writing: Signal
-    ) -> tuple[Any, Signal]:
-        """Follow the order of the results: return the present one's address and which of Q, K, V.
-
-        `rows`: those before the present group, which are whole.
-        """
-        sizes = self.sizes
-        left, lane = Signal(16), Signal(range(max(2, sizes.linear_lanes)), name="row_lane")
-        tile, base = Signal(range(max(2, sizes.row_tiles))), Signal(range(sizes.row_memory_words))
-        part = Signal(2)
-        last_group = left <= sizes.linear_lanes
-        group = Mux(last_group, left, sizes.linear_lanes)
-        with m.If(take):
-            m.d.sync += lane.eq(lane + 1)
-            with m.If(lane == group - 1):
-                m.d.sync += [lane.eq(0), tile.eq(tile + 1), base.eq(base + sizes.max_tokens)]
-                with m.If(tile == sizes.row_tiles - 1):
-                    m.d.sync += [tile.eq(0), base.eq(0), part.eq(part + 1)]
-                    with m.If(part == 2):
-                        m.d.sync += [part.eq(0), left.eq(left - group), rows.eq(rows + group)]
-                        with m.If(last_group):
-                            m.d.sync += writing.eq(0)
-        with m.If(begin):
-            m.d.sync += [writing.eq(1), rows.eq(0), left.eq(self.command.payload.tokens)]
-        return (base + rows + lane)[: base.shape().width], part

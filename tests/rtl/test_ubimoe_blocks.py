@@ -55,10 +55,13 @@ def norm_of(width: int, rng: Any) -> fixed.Affine:
 
 
 def affine(outputs: int, inputs: int, formats: Any, spread: float, rng: Any) -> fixed.Affine:
-    """Draw weights of about `spread`, and small biases."""
+    """Draw weights of about `spread`, and biases: large ones with large weights, as 8-bit weights
+    alone, below 1/8, would never make an operand saturate.
+    """
+    most = 14_000 if spread > 1 else 300
     real = rng.normal(0, spread, (outputs, inputs))
     weights = fixed.from_real(real, formats.weight_bits, formats.weight_fraction)
-    return fixed.Affine(weights=weights, bias=rng.integers(-300, 300, outputs))
+    return fixed.Affine(weights=weights, bias=rng.integers(-most, most, outputs))
 
 
 def draw(sizes: MsaBlockSizes, tokens: int, rng: Any, spread: float) -> Sequence:
@@ -216,6 +219,11 @@ def test_results_depend_on_every_part(point: str) -> None:
     q, k, _ = operands.reshape(8, 3, sizes.heads, -1).swapaxes(0, 1)
     scores = fixed.attention_scores(q[:, 0], k[:, 0], reference, dims=sizes.dims)
     assert np.ptp(scores, axis=1).min() > fixed.ONE // 16
+    large = draw(sizes, 8, np.random.default_rng(1), 1.5).block.attention.qkv
+    fraction = reference.attention_bias_fraction
+    wide = fixed.linear(rows, large.weights, large.bias, reference, bias_fraction=fraction)
+    if reference.saturates:
+        assert (np.abs(wide) > 8 * fixed.ONE).mean() > 0.1
     moved = fixed.msa_block(one.x, one.block, reference, dims=sizes.dims) - one.x
     assert (np.abs(moved) > 1).mean() > 0.9
 

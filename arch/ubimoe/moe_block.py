@@ -1,0 +1,154 @@
+"""Sizes of UbiMoE's MoE block (docs/ubimoe-kernels.md, "encoder_block")."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from headrace.arch.ubimoe.combine import CombineSizes
+from headrace.arch.ubimoe.dispatch import DispatchSizes
+from headrace.arch.ubimoe.formats import Formats
+from headrace.arch.ubimoe.gate import GateSizes
+from headrace.arch.ubimoe.layer_norm import LayerNormSizes
+from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.arch.ubimoe.row_memory import RowMemorySizes
+from headrace.errors import InputError
+
+__all__ = ["MoeBlockSizes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoeBlockSizes:
+    """Sizes of layer norm, dense FFN or gate and experts, and residual as one block.
+
+    Parameters
+    ----------
+    formats : Formats
+    width, hidden : int
+        D, and hidden values of an FFN; of an expert and of a dense FFN alike.
+    experts, top_k : int
+        As in `GateSizes`.
+    max_tokens : int
+        Largest sequence.
+    dims : int
+        Features and operands of a beat of the layer norm and the gate.
+    tile_in, tile_out : int
+        T_in and T_out of the linear; divisors of `width` and `hidden`. Each is a multiple or a
+        divisor of `dims`, and one of them of the other.
+    linear_lanes : int
+        N_L of the linear.
+    beat_bits : int
+        Bits of a beat of weights.
+
+    Raises
+    ------
+    InputError
+        A size is out of range.
+    """
+
+    formats: Formats
+    width: int
+    hidden: int
+    experts: int
+    top_k: int
+    max_tokens: int
+    dims: int
+    tile_in: int
+    tile_out: int
+    linear_lanes: int = 3
+    beat_bits: int = 256
+
+    def __post_init__(self) -> None:
+        """Check the ranges, those of the kernels too."""
+        _ = self.norm
+        for name, others in {
+            "tile_in": (self.dims,),
+            "tile_out": (self.dims, self.tile_in),
+        }.items():
+            tile = getattr(self, name)
+            divides = tile >= 1 and self.width % tile == 0 and self.hidden % tile == 0
+            if not divides or any(tile % other and other % tile for other in others):
+                raise InputError(
+                    f"{name} = {tile} is not allowed: a divisor of width and hidden "
+                    f"({self.width}, {self.hidden}), a multiple or a divisor of {list(others)}"
+                )
+        _ = self.gate, self.dispatch, self.linear, self.combine
+
+    @property
+    def in_tiles(self) -> tuple[int, int]:
+        """Tiles of a row at the input of the first and the second linear."""
+        return self.width // self.tile_in, self.hidden // self.tile_in
+
+    @property
+    def out_tiles(self) -> tuple[int, int]:
+        """Tiles of a row of results of the first and the second linear."""
+        return self.hidden // self.tile_out, self.width // self.tile_out
+
+    @cached_property
+    def norm(self) -> LayerNormSizes:
+        """Sizes of the layer norm."""
+        return LayerNormSizes(formats=self.formats, width=self.width, dims=self.dims)
+
+    @cached_property
+    def gate(self) -> GateSizes:
+        """Sizes of the gate."""
+        return GateSizes(
+            formats=self.formats,
+            experts=self.experts,
+            top_k=self.top_k,
+            dims=self.dims,
+            row_beats=self.width // self.dims,
+            max_tokens=self.max_tokens,
+        )
+
+    @cached_property
+    def dispatch(self) -> DispatchSizes:
+        """Sizes of the dispatch."""
+        return DispatchSizes(max_tokens=self.max_tokens, experts=self.experts, top_k=self.top_k)
+
+    @cached_property
+    def linear(self) -> LinearSizes:
+        """Sizes of the linear: a slot for the first weights of an FFN, one for the second."""
+        tiles = zip(self.in_tiles, self.out_tiles, strict=True)
+        return LinearSizes(
+            formats=self.formats,
+            tile_in=self.tile_in,
+            tile_out=self.tile_out,
+            lanes=self.linear_lanes,
+            max_in_tiles=max(self.in_tiles),
+            max_out_tiles=max(self.out_tiles),
+            max_tiles=max(inputs * outputs for inputs, outputs in tiles),
+            slots=2,
+            beat_bits=self.beat_bits,
+            bias_fraction=self.formats.bias_fraction,
+            gelu=True,
+        )
+
+    @cached_property
+    def combine(self) -> CombineSizes:
+        """Sizes of what adds the results to the residual."""
+        return CombineSizes(
+            formats=self.formats,
+            dims=self.tile_out,
+            row_beats=self.out_tiles[1],
+            lanes=self.linear_lanes,
+            max_tokens=self.max_tokens,
+        )
+
+    @property
+    def token_memory(self) -> RowMemorySizes:
+        """Sizes of the memory of normalised rows: words of `tile_in` operands."""
+        return RowMemorySizes(
+            rows=self.max_tokens,
+            tiles=self.in_tiles[0],
+            word_bits=self.tile_in * self.formats.operand_bits,
+            lanes=1,
+        )
+
+    @property
+    def hidden_memory(self) -> RowMemorySizes:
+        """Sizes of the memory of hidden rows: words of `tile_out` operands."""
+        return RowMemorySizes(
+            rows=self.max_tokens,
+            tiles=self.out_tiles[0],
+            word_bits=self.tile_out * self.formats.operand_bits,
+            lanes=self.linear_lanes,
+        )
