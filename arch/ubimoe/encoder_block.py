@@ -1,0 +1,44 @@
+"""Sizes of a whole encoder block of UbiMoE (docs/ubimoe-kernels.md, "encoder_block")."""
+
+from dataclasses import dataclass
+
+from headrace.arch.ubimoe.moe_block import MoeBlockSizes
+from headrace.arch.ubimoe.msa_block import MsaBlockSizes
+from headrace.errors import InputError
+
+__all__ = ["EncoderBlockSizes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderBlockSizes:
+    """Sizes of both halves of an encoder block.
+
+    Parameters
+    ----------
+    msa : MsaBlockSizes
+    moe : MoeBlockSizes
+        Of the same formats, width, max_tokens and dims.
+
+    Raises
+    ------
+    InputError
+        The halves do not fit each other.
+    """
+
+    msa: MsaBlockSizes
+    moe: MoeBlockSizes
+
+    def __post_init__(self) -> None:
+        """Check that the halves fit each other."""
+        msa, moe = self.msa, self.moe
+        pairs = {
+            "formats": (msa.formats.name, moe.formats.name),
+            "width": (msa.width, moe.width),
+            "max_tokens": (msa.max_tokens, moe.max_tokens),
+            "dims": (msa.dims, moe.dims),
+        }
+        for name, (first, second) in pairs.items():
+            if first != second:
+                raise InputError(
+                    f"{name} = {second} of the MoE block is not allowed: {first} as in the MSA block"
+                )
