@@ -40,5 +40,5 @@ class EncoderBlockSizes:
         for name, (first, second) in pairs.items():
             if first != second:
                 raise InputError(
-                    f"{name} = {second} of the MoE block is not allowed: {first} as in the MSA block"
+                    f"{name} = {second} of the MoE block is not allowed: {first} as in MSA"
                 )

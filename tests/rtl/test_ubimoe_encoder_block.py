@@ -160,11 +160,11 @@ def test_verilog_in_icarus(name: str) -> None:
     [
         (
             {"max_tokens": 7},
-            "max_tokens = 7 of the MoE block is not allowed: 6 as in the MSA block",
+            "max_tokens = 7 of the MoE block is not allowed: 6 as in MSA",
         ),
         ({"formats": FORMATS["int16"]}, "formats = int16 of the MoE block is not allowed: int8"),
         ({"dims": 1}, "dims = 1 of the MoE block is not allowed: 2"),
-        ({"width": 16}, "width = 16 of the MoE block is not allowed: 8 as in the MSA block"),
+        ({"width": 16}, "width = 16 of the MoE block is not allowed: 8 as in MSA"),
     ],
 )
 def test_blocks_must_fit(change: dict[str, Any], message: str) -> None:
