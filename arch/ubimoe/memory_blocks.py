@@ -38,9 +38,9 @@ BLOCK_WORDS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class _Primitive:
-    """`address_bits` of the narrowest shape; every shape holds as many bytes.
+    """Block RAM of `halves` 18 Kb, 2^address_bits words in its narrowest shape.
 
-    `shapes` are pairs of the address bits that a shape lacks and of its width in bits.
+    `shapes` are pairs: the address bits a shape has less, and its width in bits.
     """
 
     price: int
@@ -57,8 +57,8 @@ _BLOCK = (
 )
 _BYTE = 9
 _ULTRA_WORDS, _ULTRA_BITS, _ULTRA_BYTES = 4096, 72, (8, 9)
-# RAM32M16, RAM64M8, RAM128X1D, RAM256X1D: words and bits of a LUT RAM, whose price is by the bit.
-_LUT_RAMS = ((32, 14), (64, 7), (128, 2), (256, 1))
+# RAM32M16 and RAM64M8, words and bits; the price is by the bit. Deeper ones never are the cheapest.
+_LUT_RAMS = ((32, 14), (64, 7))
 _LUT_RAM_PRICE = 16
 
 

@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headrace.arch.ubimoe.combine import CombineSizes
+from headrace.arch.ubimoe.dispatch import DispatchSizes
 from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.gate import GateSizes
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.arch.ubimoe.layer_norm_resources import layer_norm_blocks
 from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.arch.ubimoe.linear_resources import linear_blocks
 from headrace.arch.ubimoe.memory_blocks import block_ram_halves, memory_blocks, ultra_rams
+from headrace.arch.ubimoe.moe_resources import combine_blocks, dispatch_blocks, gate_blocks
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 from headrace.arch.ubimoe.streaming_attention_resources import streaming_attention_blocks
 from headrace.errors import InputError
@@ -25,6 +29,9 @@ KERNELS = {
         "StreamingAttention",
     ),
     "layer_norm": (LayerNormSizes, layer_norm_blocks, "LayerNorm"),
+    "gate": (GateSizes, gate_blocks, "Gate"),
+    "combine": (CombineSizes, combine_blocks, "Combine"),
+    "dispatch": (DispatchSizes, dispatch_blocks, "Dispatch"),
 }
 GOLDEN = {
     name: json.loads((Path(__file__).parent / f"golden/ubimoe_{name}.json").read_text("utf-8"))
@@ -89,6 +96,7 @@ def test_stored_counts_are_what_yosys_says(name):
         (18, 1024, 1),
         # What yosys made of memories mapped alone, where its costs decide.
         (19, 2049, 4),  # five rows of 27 bits in 72
+        (41, 3118, 10),
         (37, 4097, 12),
         (37, 5000, 13),
         (128, 2048, 15),
@@ -109,13 +117,31 @@ def test_ultra_rams(width, depth, blocks):
     assert ultra_rams(width, depth) == blocks
 
 
-# A memory in auto style is LUT RAM as long as that is cheaper; the edges are those of yosys.
+# Where LUT RAM ends in auto style; every row is what yosys made of such a memory mapped alone.
 @pytest.mark.parametrize(
-    "width, most_words", [(8, 257), (16, 192), (18, 128), (36, 64), (72, 64), (128, 64)]
+    "width, depth, block",
+    [
+        (1, 1500, False),
+        (2, 1408, True),
+        (3, 946, True),
+        (4, 700, False),
+        (4, 768, True),
+        (8, 257, False),
+        (8, 400, True),
+        (16, 192, False),
+        (16, 256, True),
+        (18, 128, False),
+        (18, 129, True),
+        (28, 96, False),
+        (28, 97, True),
+        (36, 64, False),
+        (36, 65, True),
+        (250, 64, False),
+    ],
 )
-def test_auto_style_changes_with_depth(width, most_words):
-    assert memory_blocks(width, most_words, "auto").bram36 == 0
-    assert memory_blocks(width, 400, "auto").bram36 == block_ram_halves(width, 400) / 2 > 0
+def test_auto_style_changes_with_depth(width, depth, block):
+    expected = block_ram_halves(width, depth) / 2 if block else 0
+    assert memory_blocks(width, depth, "auto").bram36 == expected
 
 
 def test_no_memory_takes_less_than_its_bits():
