@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from headrace.arch.ubimoe.linear import LinearSizes
-from headrace.rtl.tellme.buffer import ram_style
+from headrace.arch.ubimoe.memory_blocks import style_by_depth
 
 __all__ = ["Router"]
 
@@ -95,7 +95,10 @@ class Router(wiring.Component):
         depth = 2 ** (1 + address)
         for number in range(sizes.lanes):
             memory = Memory(
-                shape=unsigned(bits), depth=depth, init=[], attrs={"ram_style": ram_style(depth)}
+                shape=unsigned(bits),
+                depth=depth,
+                init=[],
+                attrs={"ram_style": style_by_depth(depth)},
             )
             m.submodules[f"rows_{number}"] = memory
             writer, reader = memory.write_port(), memory.read_port()

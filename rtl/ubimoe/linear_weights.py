@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from headrace.arch.ubimoe.linear import BIAS_BITS, LinearSizes
-from headrace.rtl.tellme.buffer import ram_style
+from headrace.arch.ubimoe.memory_blocks import style_by_depth
 
 __all__ = ["WeightSlots"]
 
@@ -163,7 +163,7 @@ def _memory(
     for bank, low in enumerate(range(0, len(target), sizes.beat_bits)):
         width = min(sizes.beat_bits, len(target) - low)
         memory = Memory(
-            shape=unsigned(width), depth=depth, init=[], attrs={"ram_style": ram_style(depth)}
+            shape=unsigned(width), depth=depth, init=[], attrs={"ram_style": style_by_depth(depth)}
         )
         m.submodules[f"{name}_{bank}"] = memory
         writer, reader = memory.write_port(), memory.read_port()
