@@ -1,6 +1,8 @@
 """UbiMoE's blocks against the fixed-point reference, bit by bit."""
 
+import importlib.util
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,22 @@ from headrace.arch.ubimoe.msa_block import MsaBlockSizes
 from headrace.errors import InputError
 from headrace.models.kernels import fixed
 from headrace.rtl.lint import lint
-from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
+from headrace.rtl.streams import StreamVectors, run_regression, simulate_streams, unpack
 from headrace.rtl.ubimoe.msa_block import MsaBlock
 from headrace.rtl.ubimoe.repack import Repack
 from headrace.rtl.verilog import to_verilog
+
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_parameters", Path(__file__).parent / "ubimoe_parameters.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+affine = _shared.affine
+beats_of = _shared.beats_of
+image = _shared.image
+norm_beats = _shared.norm_beats
+norm_of = _shared.norm_of
+with_arrivals = _shared.with_arrivals
 
 PRECISIONS = ("w16a32", "int16", "int8")
 
@@ -47,23 +61,6 @@ class Sequence:
     block: fixed.EncoderBlock
 
 
-def norm_of(width: int, rng: Any) -> fixed.Affine:
-    """Draw gains of about 1, and offsets."""
-    return fixed.Affine(
-        weights=rng.integers(1500, 2600, width), bias=rng.integers(-400, 400, width)
-    )
-
-
-def affine(outputs: int, inputs: int, formats: Any, spread: float, rng: Any) -> fixed.Affine:
-    """Draw weights of about `spread`, and biases: large ones with large weights, as 8-bit weights
-    alone, below 1/8, would never make an operand saturate.
-    """
-    most = 14_000 if spread > 1 else 300
-    real = rng.normal(0, spread, (outputs, inputs))
-    weights = fixed.from_real(real, formats.weight_bits, formats.weight_fraction)
-    return fixed.Affine(weights=weights, bias=rng.integers(-most, most, outputs))
-
-
 def draw(sizes: MsaBlockSizes, tokens: int, rng: Any, spread: float) -> Sequence:
     reference = fixed.FORMATS[sizes.formats.name]
     width = sizes.width
@@ -82,33 +79,6 @@ def draw(sizes: MsaBlockSizes, tokens: int, rng: Any, spread: float) -> Sequence
         attention_norm=norms[0], attention=attention, ffn_norm=norms[1], ffn=unused
     )
     return Sequence(x, block)
-
-
-def cut(number: int, count: int, bits: int) -> list[int]:
-    return [number >> (bits * i) & ((1 << bits) - 1) for i in range(count)]
-
-
-def image(layer: fixed.Affine, t_in: int, t_out: int, weight_bits: int, beat: int) -> list[int]:
-    """Return the beats of a load: biases per output tile, then the tiles, low bits first."""
-    outputs, inputs = layer.weights.shape
-    beats = []
-    for o in range(0, outputs, t_out):
-        beats += cut(pack([layer.bias[o : o + t_out]], 16)[0], -(-16 * t_out // beat), beat)
-    for o in range(0, outputs, t_out):
-        for i in range(0, inputs, t_in):
-            tile = layer.weights[o : o + t_out, i : i + t_in].ravel()
-            bits = weight_bits * t_in * t_out
-            beats += cut(pack([tile], weight_bits)[0], -(-bits // beat), beat)
-    return beats
-
-
-def beats_of(rows: Any, dims: int, bits: int) -> list[int]:
-    return pack(np.reshape(rows, (-1, dims)), bits)
-
-
-def norm_beats(norm: fixed.Affine, dims: int) -> list[int]:
-    pairs = np.stack([norm.weights, norm.bias], axis=1)
-    return pack(pairs.reshape(-1, 2 * dims), 16)
 
 
 def vectors(sizes: MsaBlockSizes, sequences: list[Sequence], **more: Any) -> StreamVectors:
@@ -136,18 +106,6 @@ def drawn(
 ) -> StreamVectors:
     rng = np.random.default_rng(seed)
     return vectors(sizes, [draw(sizes, tokens, rng, spread) for tokens in passes], **more)
-
-
-def with_arrivals(work: StreamVectors, seed: int) -> StreamVectors:
-    """Every stream pauses at random; results from about when the first ones come."""
-    rng = np.random.default_rng(seed)
-    ports = {**work.inputs, **work.results}
-    arrivals = {
-        name: np.cumsum(rng.integers(0, 8, len(items)) * (rng.random(len(items)) < 0.5))
-        + 400 * (name == "results")
-        for name, items in ports.items()
-    }
-    return replace(work, arrivals=arrivals)
 
 
 def check(sizes: MsaBlockSizes, work: StreamVectors) -> Any:
