@@ -7,11 +7,10 @@ docs/timing-theory.md has the rule by which graphs are simulated.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.ubimoe.rates import firsts, lasts
 
 __all__ = ["LinearWork", "linear_graph"]
 
@@ -75,13 +74,13 @@ def linear_graph(
     graph.add_node("collect", phases=issues)
     graph.add_node("results", phases=sum(counts.tile_rows), arrivals=given.get("results"))
 
-    graph.add_edge("load", "weights", consume=_firsts(beats))
-    graph.add_edge("weights", "load", produce=_lasts(beats), initial=1, name="loader")
-    graph.add_edge("weights", "begin", produce=_lasts(beats))
+    graph.add_edge("load", "weights", consume=firsts(beats))
+    graph.add_edge("weights", "load", produce=lasts(beats), initial=1, name="loader")
+    graph.add_edge("weights", "begin", produce=lasts(beats))
     graph.add_edge("compute", "begin", depth=1, name="next command")
-    graph.add_edge("compute", "inputs", consume=_firsts(counts.command_beats))
+    graph.add_edge("compute", "inputs", consume=firsts(counts.command_beats))
     graph.add_edge(
-        "inputs", "compute", produce=_lasts(counts.command_beats), initial=1, name="router"
+        "inputs", "compute", produce=lasts(counts.command_beats), initial=1, name="router"
     )
     _add_pipeline(graph, sizes, counts)
     return graph
@@ -120,18 +119,18 @@ def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> No
     graph.add_edge(
         "begin",
         "issue",
-        consume=_firsts(counts.command_issues),
-        free=_lasts(counts.command_issues),
+        consume=firsts(counts.command_issues),
+        free=lasts(counts.command_issues),
         depth=1,
         name="command",
     )
     graph.add_edge(
         "inputs",
         "issue",
-        claim=_firsts(counts.group_beats),
-        produce=_lasts(counts.group_beats),
-        consume=_firsts(counts.group_issues),
-        free=_lasts(counts.group_issues),
+        claim=firsts(counts.group_beats),
+        produce=lasts(counts.group_beats),
+        consume=firsts(counts.group_issues),
+        free=lasts(counts.group_issues),
         depth=2,
         name="row buffers",
     )
@@ -144,9 +143,9 @@ def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> No
     graph.add_edge(
         "collect",
         drain,
-        produce=_lasts(counts.tile_issues),
-        consume=_firsts(counts.tile_rows),
-        free=_lasts(counts.tile_rows),
+        produce=lasts(counts.tile_issues),
+        consume=firsts(counts.tile_rows),
+        free=lasts(counts.tile_rows),
         depth=1,
         release=0,
         name="output registers",
@@ -154,7 +153,7 @@ def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> No
     graph.add_edge(
         "collect",
         "load",
-        produce=_lasts(counts.command_issues),
+        produce=lasts(counts.command_issues),
         initial=sizes.slots,
         name="slots",
     )
@@ -173,17 +172,3 @@ def _check(sizes: LinearSizes, work: Sequence[LinearWork]) -> None:
         for name, (value, most) in limits.items():
             if not 1 <= value <= most:
                 raise InputError(f"work {number}: {name} = {value} is not allowed: 1 to {most}")
-
-
-def _firsts(lengths: Sequence[int]) -> IntArray:
-    """Return 1 at the first of each run of firings, 0 elsewhere."""
-    rates = np.zeros(sum(lengths), np.int64)
-    rates[np.cumsum([0, *lengths[:-1]])] = 1
-    return rates
-
-
-def _lasts(lengths: Sequence[int]) -> IntArray:
-    """Return 1 at the last of each run of firings, 0 elsewhere."""
-    rates = np.zeros(sum(lengths), np.int64)
-    rates[np.cumsum(lengths) - 1] = 1
-    return rates
