@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.ubimoe.parts import Part
 from headrace.sim.ubimoe.rates import firsts, lasts
 
-__all__ = ["LinearWork", "linear_graph"]
+__all__ = ["LinearWork", "add_linear", "linear_graph"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,31 +60,47 @@ def linear_graph(
     InputError
         There is no work, or the kernel cannot do it.
     """
+    graph = StreamGraph("linear")
+    add_linear(Part(graph, arrivals=arrivals), sizes, work)
+    return graph
+
+
+def add_linear(part: Part, sizes: LinearSizes, work: Sequence[LinearWork]) -> None:
+    """Add the nodes of `linear_graph` to a part of a graph.
+
+    Parameters
+    ----------
+    part : Part
+    sizes : LinearSizes
+    work : sequence of LinearWork
+
+    Raises
+    ------
+    InputError
+        There is no work, or the kernel cannot do it.
+    """
     _check(sizes, work)
     counts = _Counts.of(sizes, work)
-    given = dict(arrivals or {})
-    graph = StreamGraph("linear")
     beats = counts.load_beats
-    graph.add_node("load", phases=len(work), arrivals=given.get("load"))
-    graph.add_node("weights", phases=sum(beats), arrivals=given.get("weights"))
-    graph.add_node("compute", phases=len(work), arrivals=given.get("compute"))
-    graph.add_node("inputs", phases=sum(counts.command_beats), arrivals=given.get("inputs"))
-    graph.add_node("begin", phases=len(work))
+    part.add_port("load", len(work))
+    part.add_port("weights", sum(beats))
+    part.add_port("compute", len(work))
+    part.add_port("inputs", sum(counts.command_beats))
+    part.add_port("results", sum(counts.tile_rows))
+    part.add_node("begin", phases=len(work))
     issues = sum(counts.command_issues)
-    graph.add_node("issue", phases=issues, latency=sizes.pipeline_cycles)
-    graph.add_node("collect", phases=issues)
-    graph.add_node("results", phases=sum(counts.tile_rows), arrivals=given.get("results"))
+    part.add_node("issue", phases=issues, latency=sizes.pipeline_cycles)
+    part.add_node("collect", phases=issues)
 
-    graph.add_edge("load", "weights", consume=firsts(beats))
-    graph.add_edge("weights", "load", produce=lasts(beats), initial=1, name="loader")
-    graph.add_edge("weights", "begin", produce=lasts(beats))
-    graph.add_edge("compute", "begin", depth=1, name="next command")
-    graph.add_edge("compute", "inputs", consume=firsts(counts.command_beats))
-    graph.add_edge(
+    part.add_edge("load", "weights", consume=firsts(beats))
+    part.add_edge("weights", "load", produce=lasts(beats), initial=1, name="loader")
+    part.add_edge("weights", "begin", produce=lasts(beats))
+    part.add_edge("compute", "begin", depth=1, name="next command")
+    part.add_edge("compute", "inputs", consume=firsts(counts.command_beats))
+    part.add_edge(
         "inputs", "compute", produce=lasts(counts.command_beats), initial=1, name="router"
     )
-    _add_pipeline(graph, sizes, counts)
-    return graph
+    _add_pipeline(part, sizes, counts)
 
 
 @dataclass(frozen=True)
@@ -114,9 +131,9 @@ class _Counts:
         return counts
 
 
-def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> None:
+def _add_pipeline(part: Part, sizes: LinearSizes, counts: _Counts) -> None:
     """Add the edges of `issue`, `collect` and `results`."""
-    graph.add_edge(
+    part.add_edge(
         "begin",
         "issue",
         consume=firsts(counts.command_issues),
@@ -124,7 +141,7 @@ def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> No
         depth=1,
         name="command",
     )
-    graph.add_edge(
+    part.add_edge(
         "inputs",
         "issue",
         claim=firsts(counts.group_beats),
@@ -134,13 +151,13 @@ def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> No
         depth=2,
         name="row buffers",
     )
-    graph.add_edge("issue", "collect", depth=sizes.pipeline_cycles, release=0, name="pipeline")
+    part.add_edge("issue", "collect", depth=sizes.pipeline_cycles, release=0, name="pipeline")
     drain = "results"
     if sizes.gelu:
         drain = "gelu"
-        graph.add_node("gelu", phases=sum(counts.tile_rows), latency=sizes.gelu_cycles)
-        graph.add_edge("gelu", "results", depth=sizes.gelu_places)
-    graph.add_edge(
+        part.add_node("gelu", phases=sum(counts.tile_rows), latency=sizes.gelu_cycles)
+        part.add_edge("gelu", "results", depth=sizes.gelu_places)
+    part.add_edge(
         "collect",
         drain,
         produce=lasts(counts.tile_issues),
@@ -150,7 +167,7 @@ def _add_pipeline(graph: StreamGraph, sizes: LinearSizes, counts: _Counts) -> No
         release=0,
         name="output registers",
     )
-    graph.add_edge(
+    part.add_edge(
         "collect",
         "load",
         produce=lasts(counts.command_issues),
