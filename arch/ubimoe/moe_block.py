@@ -23,7 +23,7 @@ class MoeBlockSizes:
     ----------
     formats : Formats
     width, hidden : int
-        D, and hidden values of an FFN; of an expert and of a dense FFN alike.
+        D, and hidden values of an expert.
     experts, top_k : int
         As in `GateSizes`.
     max_tokens : int
@@ -37,6 +37,8 @@ class MoeBlockSizes:
         N_L of the linear.
     beat_bits : int
         Bits of a beat of weights.
+    dense_parts : int
+        Parts, 1 to 255, of `hidden` values each, in which a dense FFN is computed.
 
     Raises
     ------
@@ -55,10 +57,13 @@ class MoeBlockSizes:
     tile_out: int
     linear_lanes: int = 3
     beat_bits: int = 256
+    dense_parts: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges, those of the kernels too."""
         _ = self.norm
+        if not 1 <= self.dense_parts <= 255:
+            raise InputError(f"dense_parts = {self.dense_parts} is not allowed: 1 to 255")
         for name, others in {
             "tile_in": (self.dims,),
             "tile_out": (self.dims, self.tile_in),

@@ -35,8 +35,8 @@ _ROW = data.StructLayout({"token": unsigned(16), "score": unsigned(SCORE_BITS)})
 class MoeBlock(wiring.Component):
     """x + ffn(layer_norm(x)) of one sequence per command, dense or by experts.
 
-    The normalised rows are kept. Jobs come from the dispatch; a dense FFN is one job of all rows
-    with the score one. Each job goes twice through one linear of two slots: its rows, as they are
+    The normalised rows are kept. Jobs come from the dispatch; a dense FFN is `dense_parts` jobs of
+    all rows with the score one. Each job goes twice through one linear of two slots: its rows, as they are
     wanted, with GELU, then its hidden rows; the weights of the next half are loaded meanwhile.
     The rows' scores wait in a FIFO of a whole job for `Combine`, which has the residual.
 
@@ -53,7 +53,7 @@ class MoeBlock(wiring.Component):
     gate_weights : stream
         As `weights` of `Gate`; only for a command by experts.
     jobs : stream
-        `expert` (8 bits), 0 for the dense FFN: whose weights are wanted next.
+        `expert` (8 bits), or the part of the dense FFN: whose weights are wanted next.
     weights : stream
         Beats of `beat_bits`: per job the weight image (`Linear`) of the first linear and then the
         one of the second.
@@ -172,23 +172,30 @@ class MoeBlock(wiring.Component):
         # Rows of a dense FFN are wanted at once: not before those of the last sequence are gone.
         wants = begun & ~found["store"]
         dense = {name: pairs[name][0] & wants & ~by_experts for name in ("dense_job", "dense_rows")}
+        parts = self.sizes.dense_parts
+        job_part, row_part = Signal(range(max(2, parts))), Signal(range(max(2, parts)))
         last = token == tokens - 1
+        last_job, last_row = job_part == parts - 1, last & (row_part == parts - 1)
         m.d.comb += [
             combine.command.payload.tokens.eq(command.tokens),
-            combine.command.payload.choices.eq(Mux(command.experts, self.sizes.top_k, 1)),
+            combine.command.payload.choices.eq(Mux(command.experts, self.sizes.top_k, parts)),
             job.valid.eq(Mux(by_experts, dispatch.jobs.valid, dense["dense_job"])),
-            job.payload.expert.eq(Mux(by_experts, dispatch.jobs.payload.expert, 0)),
+            job.payload.expert.eq(Mux(by_experts, dispatch.jobs.payload.expert, job_part)),
             job.payload.rows.eq(Mux(by_experts, dispatch.jobs.payload.rows, tokens)),
             dispatch.jobs.ready.eq(job.ready & by_experts),
-            pairs["dense_job"][1].eq(wants & (job.ready | by_experts)),
+            pairs["dense_job"][1].eq(wants & ((job.ready & last_job) | by_experts)),
             row.valid.eq(Mux(by_experts, dispatch.rows.valid, dense["dense_rows"])),
             row.payload.token.eq(Mux(by_experts, dispatch.rows.payload.token, token)),
             row.payload.score.eq(Mux(by_experts, dispatch.rows.payload.score, 1 << WIDE_FRACTION)),
             dispatch.rows.ready.eq(row.ready & by_experts),
-            pairs["dense_rows"][1].eq(wants & ((row.ready & last) | by_experts)),
+            pairs["dense_rows"][1].eq(wants & ((row.ready & last_row) | by_experts)),
         ]
         with m.If(dense["dense_rows"] & row.ready):
             m.d.sync += token.eq(Mux(last, 0, token + 1))
+            with m.If(last):
+                m.d.sync += row_part.eq(Mux(last_row, 0, row_part + 1))
+        with m.If(dense["dense_job"] & job.ready):
+            m.d.sync += job_part.eq(Mux(last_job, 0, job_part + 1))
         return by_experts
 
     def _jobs(

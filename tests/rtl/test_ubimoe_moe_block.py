@@ -56,6 +56,7 @@ MOE_BASE = MoeBlockSizes(
 
 MOE_POINTS = {
     **{name: replace(MOE_BASE, formats=FORMATS[name]) for name in PRECISIONS},
+    "parts": replace(MOE_BASE, dense_parts=3),
     "narrow": replace(MOE_BASE, tile_in=4, tile_out=1, experts=4, top_k=1, linear_lanes=1),
 }
 
@@ -64,13 +65,13 @@ def draw_ffn(sizes: MoeBlockSizes, tokens: int, experts: bool, rng: Any) -> Sequ
     reference = fixed.FORMATS[sizes.formats.name]
     width, hidden = sizes.width, sizes.hidden
 
-    def feed_forward() -> fixed.FeedForward:
+    def feed_forward(hidden: int = hidden) -> fixed.FeedForward:
         return fixed.FeedForward(
             first=affine(hidden, width, reference, 0.7, rng),
             second=affine(width, hidden, reference, 0.7, rng),
         )
 
-    ffn: Any = feed_forward()
+    ffn: Any = feed_forward(sizes.dense_parts * hidden).parts(sizes.dense_parts)
     if experts:
         every = tuple(feed_forward() for _ in range(sizes.experts))
         gate = affine(sizes.experts, width, reference, 0.5, rng).weights
@@ -96,7 +97,7 @@ def ffn_vectors(sizes: MoeBlockSizes, sequences: list[Sequence], **more: Any) ->
     streams: dict[str, list[int]] = {name: [] for name in names}
     for one in sequences:
         norm, ffn = one.block.ffn_norm, one.block.ffn
-        work = [(0, ffn)]
+        work = list(enumerate(ffn)) if isinstance(ffn, tuple) else []
         if isinstance(ffn, fixed.Experts):
             rows = fixed.layer_norm(one.x, norm.weights, norm.bias, reference)
             choices = fixed.gate(rows, ffn.gate, reference, top_k=ffn.top_k)

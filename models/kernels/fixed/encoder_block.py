@@ -85,6 +85,30 @@ class FeedForward:
     first: Affine
     second: Affine
 
+    def parts(self, count: int) -> "tuple[FeedForward, ...]":
+        """Cut the hidden values into `count` equal ranges; the first part has the second bias.
+
+        Raises
+        ------
+        InputError
+            `count` does not divide the hidden values.
+        """
+        hidden = len(self.first.bias)
+        if count < 1 or hidden % count:
+            raise InputError(f"parts = {count} is not allowed: a divisor of {hidden} hidden values")
+        size, bias = hidden // count, self.second.bias
+        ranges = [slice(begin, begin + size) for begin in range(0, hidden, size)]
+        return tuple(
+            FeedForward(
+                first=Affine(weights=self.first.weights[r], bias=self.first.bias[r]),
+                second=Affine(
+                    weights=self.second.weights[:, r],
+                    bias=np.zeros_like(bias) if r.start else bias,
+                ),
+            )
+            for r in ranges
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Experts:
@@ -117,14 +141,15 @@ class EncoderBlock:
     attention_norm, ffn_norm : Affine
         Gain (D,) and offset (D,).
     attention : Attention
-    ffn : FeedForward or Experts
-        Even layers of M3ViT are dense, odd ones have experts.
+    ffn : FeedForward, tuple of FeedForward, or Experts
+        Even layers of M3ViT are dense, odd ones have experts. Of a dense FFN in parts
+        (`FeedForward.parts`) each is stored as a feature before it is added.
     """
 
     attention_norm: Affine
     attention: Attention
     ffn_norm: Affine
-    ffn: FeedForward | Experts
+    ffn: FeedForward | tuple[FeedForward, ...] | Experts
 
 
 def encoder_block(
@@ -178,8 +203,10 @@ def ffn_block(x: NDArray[np.integer], block: EncoderBlock, formats: Formats) -> 
     """
     features = checked("x", x, (None, None), formats.feature_bits)
     rows = layer_norm(features, block.ffn_norm.weights, block.ffn_norm.bias, formats)
-    if isinstance(block.ffn, FeedForward):
-        return add_residual(features, _feed_forward(rows, block.ffn, formats), formats)
+    if not isinstance(block.ffn, Experts):
+        for part in block.ffn if isinstance(block.ffn, tuple) else (block.ffn,):
+            features = add_residual(features, _feed_forward(rows, part, formats), formats)
+        return features
     experts = block.ffn.experts
     jobs = dispatch(gate(rows, block.ffn.gate, formats, top_k=block.ffn.top_k), len(experts))
     results = [_feed_forward(rows[job.tokens], experts[job.expert], formats) for job in jobs]
