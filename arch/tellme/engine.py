@@ -10,10 +10,10 @@ from math import ceil
 
 from headrace.arch.point import Point
 from headrace.arch.tellme.axes import index_bits
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 
 __all__ = ["NORM_BITS", "EngineSizes", "engine_sizes"]
 
-TREE_LEVELS_PER_STAGE = 2  # adder levels between registers
 NORM_BITS = 16  # one FP16 norm weight rides in every beat of the published packing
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from headrace.arch.resources import Resources
 from headrace.arch.tellme.axes import index_bits
-from headrace.arch.tellme.engine import NORM_BITS, TREE_LEVELS_PER_STAGE, EngineSizes
+from headrace.arch.tellme.engine import NORM_BITS, EngineSizes
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 
 __all__ = [
     "BUFFER_TERMS",

@@ -13,8 +13,8 @@ from headrace.rtl.tellme.builder import TableBuilder
 from headrace.rtl.tellme.lookup import SelectArray, TableArray
 from headrace.rtl.tellme.reader import ACTIVATION_BITS, ActivationReader
 from headrace.rtl.tellme.sequencer import COMPUTE, Sequencer, Slots
-from headrace.rtl.tellme.tree import AdderTree
 from headrace.rtl.tellme.unpacker import LOAD, Unpacker
+from headrace.rtl.tree import AdderTree
 
 __all__ = ["TernaryMatmul"]
 

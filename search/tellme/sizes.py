@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 
 from headrace.arch.tellme.axes import AXES, index_bits
-from headrace.arch.tellme.engine import NORM_BITS, TREE_LEVELS_PER_STAGE
+from headrace.arch.tellme.engine import NORM_BITS
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 from headrace.search.compiled import compiled
 
 __all__ = ["COLUMN", "Engine", "engine_of", "over", "up"]

@@ -13,8 +13,8 @@ from headrace.rtl.tellme.buffer import ram_style
 from headrace.rtl.tellme.builder import TableBuilder
 from headrace.rtl.tellme.lookup import SelectArray, TableArray
 from headrace.rtl.tellme.reader import ActivationReader
-from headrace.rtl.tellme.tree import AdderTree
 from headrace.rtl.tellme.unpacker import Unpacker
+from headrace.rtl.tree import AdderTree
 
 SIZES = EngineSizes(
     group_size=2,

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from headrace.arch.tellme.engine import TREE_LEVELS_PER_STAGE
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 
 __all__ = ["AdderTree"]
 
