@@ -87,14 +87,19 @@ def analyse(graph: StreamGraph) -> Analysis:
     Raises
     ------
     InputError
-        Rates cannot be balanced, the graph deadlocks, or it has arrivals or service times per
-        firing (which only the cycle fidelity knows).
+        Rates cannot be balanced, the graph deadlocks, or it has arrivals, service times per
+        firing or rigid pipelines (which only the cycle fidelity knows).
     """
     for node in graph.nodes.values():
         if not node.is_cyclic:
             raise InputError(
                 f"node {node.name!r} of {graph.name!r}: the closed form needs timings per phase,"
                 " not per firing"
+            )
+    for edge in graph.edges.values():
+        if edge.rigid:
+            raise InputError(
+                f"edge {edge.name!r} of {graph.name!r}: the closed form has no rigid pipelines"
             )
     expansion = _Expansion(graph)
     period, critical = expansion.maximum_cycle_ratio()

@@ -92,7 +92,7 @@ def simulate(
         Also return the start of every firing.
     periodic : bool
         Look for the periodic regime, and skip its repetitions. The result is the same, only
-        sooner. Graphs with arrivals or service times per firing have none.
+        sooner. Not looked for with arrivals, service times per firing or rigid pipelines.
 
     Returns
     -------
@@ -108,7 +108,8 @@ def simulate(
     """
     q = graph.repetitions()
     wanted = _wanted(graph, q, iterations, firings)
-    search = periodic and all(node.is_cyclic for node in graph.nodes.values())
+    cyclic = all(node.is_cyclic for node in graph.nodes.values())
+    search = periodic and cyclic and not any(edge.rigid for edge in graph.edges.values())
     return _Run(graph, q, wanted).result(search, starts)
 
 
@@ -153,8 +154,9 @@ class _Run:
         self._fill_nodes()
         waits = [row for name in self.names for row in self._waits(name)]
         self.wait = np.array(waits, np.int64).reshape(-1, kernels.WAIT)
+        self.line, places = self._lines()
         self.data = np.concatenate(self._pieces)
-        self.times = np.empty(2 * int(self.node[:, kernels.LIMIT].sum()), np.int64)
+        self.times = np.empty(places, np.int64)
         self.regime: Regime | None = None
         self.skipped = 0
         self.saved_fired = np.zeros(len(self.names), np.int64)
@@ -173,7 +175,7 @@ class _Run:
         rows = []
         at = {other: v for v, other in enumerate(self.names)}
         for edge in self.edges:
-            if edge.dst == name:
+            if edge.dst == name and not edge.rigid:
                 src = at[edge.src]
                 rates = [self._put(edge.consume), self._put(edge.produce)]
                 done = int(self.node[src, kernels.DONE])
@@ -188,6 +190,24 @@ class _Run:
         self.node[at[name], kernels.WAITS_BEGIN] = begin
         self.node[at[name], kernels.WAITS_END] = begin + len(rows)
         return rows
+
+    def _lines(self) -> tuple[IntArray, int]:
+        """Return the table of rigid pipelines, and the places of all results."""
+        rows: list[list[int]] = []
+        at = {other: v for v, other in enumerate(self.names)}
+        self.node[:, [kernels.LINE_IN, kernels.LINE_OUT]] = -1
+        places = 2 * int(self.node[:, kernels.LIMIT].sum())
+        for edge in (edge for edge in self.edges if edge.rigid):
+            src, dst = at[edge.src], at[edge.dst]
+            self.node[src, kernels.LINE_OUT] = self.node[dst, kernels.LINE_IN] = len(rows)
+            rates = [self._put(array) for array in (edge.produce, edge.consume, edge.free)]
+            length = int(self.graph.nodes[edge.src].latency[0])
+            row = [*rates, length, places, 0, *[0] * 7]
+            cycles = -(-int(self.node[src, kernels.LIMIT]) // edge.produce.size)
+            row[kernels.FREED] = places + cycles * int(edge.produce.sum())
+            places = 2 * row[kernels.FREED] - places
+            rows.append(row)
+        return np.array(rows, np.int64).reshape(-1, kernels.LINE), places
 
     def _fill_nodes(self) -> None:
         servers: dict[str, int] = {}
@@ -246,7 +266,7 @@ class _Run:
             self._require_room()
         saved = np.array([0, 1, 0], np.int64)
         saved_free_at = np.zeros_like(self.free_at)
-        tables = (self.node, self.wait, self.data, self.times)
+        tables = (self.node, self.wait, self.line, self.data, self.times)
         tail = (self.free_at, self.q, self._lookback(), leader)
         keep = (saved, self.saved_fired, saved_free_at)
         status = kernels.run(*tables, *tail, search, *keep)
@@ -277,7 +297,7 @@ class _Run:
         self.node[:, kernels.LIMIT] = self.wanted - self.skipped * count * self.q
 
     def _require_room(self) -> None:
-        ends = np.append(self.node[1:, kernels.START], self.times.size // 2)
+        ends = np.append(self.node[1:, kernels.START], self.node[0, kernels.DONE])
         room = ends - self.node[:, kernels.START]
         remaining = self.node[:, kernels.LIMIT] if self.skipped else self.wanted
         if np.any(remaining > room):

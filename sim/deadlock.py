@@ -53,6 +53,9 @@ def diagnose(graph: StreamGraph, fired: dict[str, int], wanted: dict[str, int]) 
         taken = _count(edge.claim, src + 1) + edge.initial - _count(edge.free, dst)
         if taken > edge.depth:
             waits.setdefault(edge.src, []).append((edge.dst, edge.name, "full"))
+    for edge in (edge for edge in graph.edges.values() if edge.rigid):
+        if edge.src not in waits and fired[edge.src] < wanted[edge.src]:
+            waits[edge.src] = [(edge.dst, edge.name, "full")]
     fifos = tuple((edge, state) for _, edge, state in _cycle(waits))
     return Deadlock(graph.name, fifos, fired)
 

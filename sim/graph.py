@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
 
+import numpy as np
+
 from headrace.errors import InputError
 from headrace.sim.rates import (
     LARGEST,
@@ -82,6 +84,8 @@ class Edge:
         Tokens present before cycle 0.
     release : int
         Cycles from the start of the freeing firing until the place can be claimed.
+    rigid : bool
+        A pipeline that stands still as a whole while a token waits at its end.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Edge:
     depth: int | None
     initial: int
     release: int
+    rigid: bool
 
 
 class StreamGraph:
@@ -210,9 +215,10 @@ class StreamGraph:
         release: int = 1,
         claim: IntLike | None = None,
         free: IntLike | None = None,
+        rigid: bool = False,
         name: str | None = None,
     ) -> Edge:
-        """Add a FIFO.
+        """Add a FIFO, or a pipeline.
 
         Parameters
         ----------
@@ -231,6 +237,10 @@ class StreamGraph:
             buffer over many phases claims it in the first and produces it in the last.
         free : int or sequence of int, tokens, optional
             Places given back per phase of `dst`; by default `consume`.
+        rigid : bool
+            A pipeline instead of a FIFO: from the cycle in which a token could be used until the
+            firing that frees it starts, the tokens behind it stand still and `src` does not start.
+            One token at a time goes in, is used and freed; `depth` and `initial` are not given.
         name : str, optional
             By default ``src->dst``.
 
@@ -265,6 +275,10 @@ class StreamGraph:
             raise InputError(f"{where}: produce and consume must not be zero in every phase")
         require_order(claimed, produced, f"{where}: claim must come no later than produce")
         require_order(consumed, freed, f"{where}: free must come no earlier than consume")
+        if rigid:
+            self._check_rigid(src, dst, (produced, consumed, freed), where)
+            if depth is not None or initial:
+                raise InputError(f"{where}: a rigid pipeline has no depth and no initial tokens")
         edge = Edge(
             name=name,
             src=src,
@@ -276,9 +290,27 @@ class StreamGraph:
             depth=depth,
             initial=initial,
             release=release,
+            rigid=rigid,
         )
         self.edges[name] = edge
         return edge
+
+    def _check_rigid(
+        self, src: str, dst: str, rates: tuple[IntArray, IntArray, IntArray], where: str
+    ) -> None:
+        """Raise InputError unless nodes and rates (produce, consume, free) allow a pipeline."""
+        produced, consumed, freed = rates
+        waiting = consumed.cumsum() - (freed.cumsum() - freed)
+        if max(int(rate.max()) for rate in (produced, waiting)) > 1:
+            raise InputError(f"{where}: a rigid pipeline moves one token at a time")
+        node = self.nodes[src]
+        if node.service_per_firing or node.latency.min() < 1 or np.ptp(node.latency):
+            raise InputError(f"{where}: a rigid pipeline has one latency, of at least 1 cycle")
+        if node.server is not None:
+            raise InputError(f"{where}: {src!r} has a server, and feeds no rigid pipeline")
+        for edge in self.edges.values():
+            if edge.rigid and (edge.src == src or edge.dst == dst):
+                raise InputError(f"{where}: {edge.name!r} is a rigid pipeline of the same node")
 
     def _edge_name(self, src: str, dst: str) -> str:
         name = f"{src}->{dst}"

@@ -1,23 +1,24 @@
 """The firing rule, compiled.
 
 One table row per node, and one per *wait*: an edge is two waits, of its reader for tokens and of
-its writer for places. All rates and timings are in one flat array, all results in another, so that
-a run is a handful of arrays. `headrace.sim.cycle` fills the tables and reads the results.
+its writer for places. A rigid pipeline is a row of a table of its own. All rates and timings are in
+one flat array, all results in another, so that a run is a handful of arrays. `headrace.sim.cycle`
+fills the tables and reads the results.
 """
 
 import numba
 
 from headrace.sim.rates import IntArray
 
-__all__ = ["COMPLETE", "DEADLOCK", "NODE", "PERIODIC", "WAIT", "run"]
+__all__ = ["COMPLETE", "DEADLOCK", "LINE", "NODE", "PERIODIC", "WAIT", "run"]
 
 # Columns of the node table. START and DONE are places in the results; the last four are state.
 (
     PHASES, II, LATENCY, PER_FIRING, ARRIVALS, SERVER, HELD, PRIORITY, START, DONE, LIMIT,
-    WAITS_BEGIN, WAITS_END,
+    WAITS_BEGIN, WAITS_END, LINE_OUT, LINE_IN,
     FIRED, PHASE, NEXT, NEWEST,
-) = range(17)  # fmt: skip
-NODE = 17
+) = range(19)  # fmt: skip
+NODE = 19
 # Columns of the wait table. A firing needs RATE more of what firings of OTHER give by RATE_OTHER,
 # DELAY after the times at TIMES. NEEDED counts what all firings so far have asked for; GIVEN what
 # the first WALKED firings of OTHER gave.
@@ -26,6 +27,16 @@ NODE = 17
     NEEDED, GIVEN, WALKED, WALKED_PHASE,
 ) = range(9)  # fmt: skip
 WAIT = 9
+# Columns of the table of rigid pipelines: rates, how long a token is on its way, and the places of
+# the tokens' two times in the results: when it went in, less the time the pipeline had stood still
+# until then; and when it was freed. State: how many tokens went in, came to the end before the next
+# start of the source, were used, and were freed; for how long those that came before the source's
+# next start, and those that were freed, made it stand still; and when the one in use came.
+(
+    PRODUCE, CONSUME, FREE, LENGTH, WENT_IN, FREED,
+    INSIDE, PASSED, USED, GONE, STOOD_SRC, STOOD_DST, CAME,
+) = range(13)  # fmt: skip
+LINE = 13
 
 COMPLETE, DEADLOCK, PERIODIC = 0, 1, 2
 _BLOCKED = -1
@@ -34,7 +45,7 @@ _RUN, _ASK = -1, -2
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _advance(v: int, at: int, node: IntArray, wait: IntArray, data: IntArray,
+def _advance(v: int, at: int, node: IntArray, wait: IntArray, line: IntArray, data: IntArray,
              times: IntArray) -> int:  # fmt: skip
     """Fire `v`; return when its next firing could start, its server aside, or _BLOCKED.
 
@@ -44,6 +55,7 @@ def _advance(v: int, at: int, node: IntArray, wait: IntArray, data: IntArray,
     """
     phases, start, done = node[v, PHASES], node[v, START], node[v, DONE]
     begin, end = node[v, WAITS_BEGIN], node[v, WAITS_END]
+    into, out = node[v, LINE_IN], node[v, LINE_OUT]
     while node[v, FIRED] < node[v, LIMIT]:
         k, phase = node[v, FIRED], node[v, PHASE]
         row = k if node[v, PER_FIRING] else phase
@@ -70,6 +82,23 @@ def _advance(v: int, at: int, node: IntArray, wait: IntArray, data: IntArray,
                 if given < needed:
                     return _BLOCKED
             time = max(time, times[wait[w, TIMES] + wait[w, WALKED] - 1] + wait[w, DELAY])
+        if into >= 0 and data[line[into, CONSUME] + phase] > 0:
+            if line[into, USED] == line[into, INSIDE]:
+                return _BLOCKED
+            went_in = times[line[into, WENT_IN] + line[into, USED]]
+            line[into, CAME] = went_in + line[into, LENGTH] + line[into, STOOD_DST]
+            time = max(time, line[into, CAME])
+        while out >= 0 and line[out, PASSED] < line[out, INSIDE]:
+            went_in = times[line[out, WENT_IN] + line[out, PASSED]]
+            came = went_in + line[out, LENGTH] + line[out, STOOD_SRC]
+            if came > time:
+                break
+            if line[out, PASSED] == line[out, GONE]:
+                return _BLOCKED
+            freed = times[line[out, FREED] + line[out, PASSED]]
+            line[out, STOOD_SRC] += freed - came
+            line[out, PASSED] += 1
+            time = max(time, freed)
         if at == _ASK:
             return int(time)
         time = max(time, at)
@@ -80,6 +109,15 @@ def _advance(v: int, at: int, node: IntArray, wait: IntArray, data: IntArray,
         times[done + k] = node[v, NEWEST]
         for w in range(begin, end):
             wait[w, NEEDED] += data[wait[w, RATE] + phase]
+        if into >= 0:
+            line[into, USED] += data[line[into, CONSUME] + phase]
+            if data[line[into, FREE] + phase] > 0:
+                times[line[into, FREED] + line[into, GONE]] = time
+                line[into, STOOD_DST] += time - line[into, CAME]
+                line[into, GONE] += 1
+        if out >= 0 and data[line[out, PRODUCE] + phase] > 0:
+            times[line[out, WENT_IN] + line[out, INSIDE]] = time - line[out, STOOD_SRC]
+            line[out, INSIDE] += 1
         node[v, FIRED] = k + 1
         node[v, PHASE] = 0 if phase + 1 == phases else phase + 1
         if at >= 0:
@@ -88,7 +126,8 @@ def _advance(v: int, at: int, node: IntArray, wait: IntArray, data: IntArray,
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _sweep(node: IntArray, wait: IntArray, data: IntArray, times: IntArray) -> bool:
+def _sweep(node: IntArray, wait: IntArray, line: IntArray, data: IntArray,
+           times: IntArray) -> bool:  # fmt: skip
     """Fire everything that asks for no server, until nothing can; return if all is done.
 
     Start times do not depend on the order in which firings are worked out, so each node runs as
@@ -98,7 +137,7 @@ def _sweep(node: IntArray, wait: IntArray, data: IntArray, times: IntArray) -> b
         progress, complete = False, True
         for v in range(node.shape[0]):
             before = node[v, FIRED]
-            _advance(v, _RUN, node, wait, data, times)
+            _advance(v, _RUN, node, wait, line, data, times)
             progress |= node[v, FIRED] > before
             complete &= node[v, FIRED] == node[v, LIMIT]
         if complete or not progress:
@@ -106,7 +145,7 @@ def _sweep(node: IntArray, wait: IntArray, data: IntArray, times: IntArray) -> b
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _grant(node: IntArray, wait: IntArray, data: IntArray, times: IntArray,
+def _grant(node: IntArray, wait: IntArray, line: IntArray, data: IntArray, times: IntArray,
            free_at: IntArray) -> int:  # fmt: skip
     """Grant the request that became ready first; return its node, or -1 if there is none.
 
@@ -117,7 +156,7 @@ def _grant(node: IntArray, wait: IntArray, data: IntArray, times: IntArray,
     for v in range(node.shape[0]):
         if node[v, SERVER] < 0:
             continue
-        time = _advance(v, _ASK, node, wait, data, times)
+        time = _advance(v, _ASK, node, wait, line, data, times)
         if time == _BLOCKED:
             continue
         sooner = chosen < 0 or time < chosen_time
@@ -128,7 +167,7 @@ def _grant(node: IntArray, wait: IntArray, data: IntArray, times: IntArray,
         server = node[chosen, SERVER]
         time = max(chosen_time, free_at[server])
         free_at[server] = time + data[node[chosen, HELD] + row]
-        _advance(chosen, time, node, wait, data, times)
+        _advance(chosen, time, node, wait, line, data, times)
     return chosen
 
 
@@ -169,9 +208,9 @@ def _same_state(node: IntArray, times: IntArray, free_at: IntArray, q: IntArray,
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def run(node: IntArray, wait: IntArray, data: IntArray, times: IntArray, free_at: IntArray,
-        q: IntArray, lookback: int, leader: int, search: bool, saved: IntArray,
-        saved_fired: IntArray, saved_free_at: IntArray) -> int:  # fmt: skip
+def run(node: IntArray, wait: IntArray, line: IntArray, data: IntArray, times: IntArray,
+        free_at: IntArray, q: IntArray, lookback: int, leader: int, search: bool,
+        saved: IntArray, saved_fired: IntArray, saved_free_at: IntArray) -> int:  # fmt: skip
     """Fire up to the limits in `node`; with `search`, stop where the state repeats.
 
     `saved` holds [iteration of the saved state, iterations until it is replaced, iteration
@@ -190,11 +229,11 @@ def run(node: IntArray, wait: IntArray, data: IntArray, times: IntArray, free_at
             for v in range(node.shape[0]):
                 node[v, LIMIT] = min(limits[v], (saved[2] + 1) * q[v])
         while True:
-            if _sweep(node, wait, data, times):
+            if _sweep(node, wait, line, data, times):
                 break
             if node[leader, FIRED] >= goal and not serverless:
                 break
-            if _grant(node, wait, data, times, free_at) < 0:
+            if _grant(node, wait, line, data, times, free_at) < 0:
                 break
         node[:, LIMIT] = limits
         if node[leader, FIRED] < goal:
@@ -208,7 +247,7 @@ def run(node: IntArray, wait: IntArray, data: IntArray, times: IntArray, free_at
             saved[0], saved[1] = saved[2], 2 * saved[1]
             saved_fired[:] = node[:, FIRED]
             saved_free_at[:] = free_at
-    while not _sweep(node, wait, data, times):
-        if _grant(node, wait, data, times, free_at) < 0:
+    while not _sweep(node, wait, line, data, times):
+        if _grant(node, wait, line, data, times, free_at) < 0:
             return DEADLOCK
     return COMPLETE

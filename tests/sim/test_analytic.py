@@ -112,3 +112,12 @@ def analyse_one():
     graph = StreamGraph()
     graph.add_node("a")
     return analyse(graph)
+
+
+def test_rigid_pipelines_are_refused():
+    graph = StreamGraph("g")
+    graph.add_node("a")
+    graph.add_node("b")
+    graph.add_edge("a", "b", rigid=True)
+    with pytest.raises(InputError, match="edge 'a->b' of 'g': the closed form has no rigid"):
+        analyse(graph)

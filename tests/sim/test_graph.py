@@ -85,6 +85,31 @@ def test_bad_edges(options, message):
         pair().add_edge("a", **{"dst": "b", **options})
 
 
+@pytest.mark.parametrize(
+    ("node", "options", "message"),
+    [
+        ({}, {"produce": 2}, "a rigid pipeline moves one token at a time"),
+        ({}, {"consume": (2, 0, 1)}, "a rigid pipeline moves one token at a time"),
+        ({}, {"free": (0, 1, 2)}, "a rigid pipeline moves one token at a time"),
+        ({"latency": (1, 2)}, {}, "a rigid pipeline has one latency, of at least 1 cycle"),
+        ({"latency": 0}, {}, "a rigid pipeline has one latency, of at least 1 cycle"),
+        ({"service": (1, 1)}, {}, "a rigid pipeline has one latency, of at least 1 cycle"),
+        ({"server": "port"}, {}, "'a' has a server, and feeds no rigid pipeline"),
+        ({}, {"depth": 4}, "a rigid pipeline has no depth and no initial tokens"),
+        ({}, {"initial": 1}, "a rigid pipeline has no depth and no initial tokens"),
+        ({}, {"dst": "c"}, "'a->c' is a rigid pipeline of the same node"),
+    ],
+)
+def test_bad_rigid_pipelines(node, options, message):
+    graph = pair(**node)
+    if options.get("dst") == "c":
+        graph.add_node("c")
+        graph.add_edge("a", "c", rigid=True)
+        options = {"name": "a->b"}
+    with pytest.raises(InputError, match=f"edge 'a->.' of 'g': {message}"):
+        graph.add_edge("a", **{"dst": "b", "rigid": True, **options})
+
+
 def test_edge_names_are_unique():
     graph = pair()
     graph.add_edge("a", "b", name="fifo")

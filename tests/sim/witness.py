@@ -30,7 +30,26 @@ def step_through(graph: StreamGraph, firings: dict[str, int], give_up: int = 100
     newest = dict.fromkeys(graph.nodes, 0)
     starts = {name: [] for name in graph.nodes}
     ready_since, server_free = {}, {}
+    # A rigid pipeline: for how many cycles each token has moved, those at the end first, and
+    # whether the first one has been consumed and not yet been freed.
+    lines = {e.name: deque() for e in graph.edges.values() if e.rigid}
+    in_use = dict.fromkeys(lines, 0)
     latest = 0
+
+    def at_end(e):
+        length = int(graph.nodes[e.src].latency[0])
+        return bool(lines[e.name]) and lines[e.name][0] >= length
+
+    def move_lines():
+        for e in graph.edges.values():
+            if e.rigid and not at_end(e):
+                lines[e.name] = deque(age + 1 for age in lines[e.name])
+
+    def line_lets(e, node, k):
+        if e.src == node.name and at_end(e):
+            return False
+        wants = e.dst == node.name and _tiled(e.consume, k)
+        return not wants or (at_end(e) and not in_use[e.name])
 
     def usable(queue, count, now):
         return count == 0 or (len(queue) >= count and queue[count - 1] <= now)
@@ -41,14 +60,18 @@ def step_through(graph: StreamGraph, firings: dict[str, int], give_up: int = 100
             return False
         if node.arrivals is not None and node.arrivals[k] > now:
             return False
-        return all(
-            usable(tokens[e.name], _tiled(e.consume, k), now)
-            for e in graph.edges.values()
-            if e.dst == node.name
-        ) and all(
-            places[e.name] is None or usable(places[e.name], _tiled(e.claim, k), now)
-            for e in graph.edges.values()
-            if e.src == node.name
+        return (
+            all(
+                usable(tokens[e.name], _tiled(e.consume, k), now)
+                for e in graph.edges.values()
+                if e.dst == node.name and not e.rigid
+            )
+            and all(line_lets(e, node, k) for e in graph.edges.values() if e.rigid)
+            and all(
+                places[e.name] is None or usable(places[e.name], _tiled(e.claim, k), now)
+                for e in graph.edges.values()
+                if e.src == node.name
+            )
         )
 
     def fire(node, now):
@@ -57,6 +80,15 @@ def step_through(graph: StreamGraph, firings: dict[str, int], give_up: int = 100
         newest[node.name] = max(newest[node.name], now + int(node.latency[row]))
         next_start[node.name] = now + int(node.ii[row])
         for e in graph.edges.values():
+            if e.rigid:
+                if e.dst == node.name:
+                    in_use[e.name] += _tiled(e.consume, k)
+                    if _tiled(e.free, k):
+                        in_use[e.name] = 0
+                        lines[e.name].popleft()
+                if e.src == node.name and _tiled(e.produce, k):
+                    lines[e.name].append(0)
+                continue
             if e.dst == node.name:
                 for _ in range(_tiled(e.consume, k)):
                     tokens[e.name].popleft()
@@ -103,11 +135,16 @@ def step_through(graph: StreamGraph, firings: dict[str, int], give_up: int = 100
             for n in graph.nodes.values()
             if n.arrivals is not None and len(starts[n.name]) < firings[n.name]
         ]
+        if any(lines[e.name] and not at_end(e) for e in graph.edges.values() if e.rigid):
+            pending.append(now + 1)
         later = [t for t in pending if t > now]
         latest = max([latest, *later])
         if any(len(starts[name]) < firings[name] for name in graph.nodes) and not later:
             raise Stuck
-        now = min(later, default=now)
+        after = min(later, default=now)
+        for _ in range(after - now):
+            move_lines()
+        now = after
         if now > give_up:
             raise AssertionError("the witness was given too long a run")
     return {name: np.array(times) for name, times in starts.items()}
@@ -168,4 +205,38 @@ def random_graph(rng, *, servers=False, bounded=True) -> StreamGraph:
                 depth=max(depth, initial, 1) if bounded or rng.random() < 0.5 else None,
                 release=int(rng.integers(1 if servers else 0, 3)),
             )
+    return graph
+
+
+def rigid_graph(rng) -> StreamGraph:
+    """Return two rigid pipelines in a row that stand still at random, one iteration long."""
+    graph = StreamGraph("rigid")
+    tokens = int(rng.integers(1, 25))
+    waits = np.cumsum(rng.integers(0, int(rng.choice([2, 6])), tokens))
+    graph.add_node("source", arrivals=waits, phases=tokens)
+    previous, given = "source", np.ones(tokens, np.int64)
+    for number in range(2):
+        # each token takes several firings; not each leads to a token of the second pipeline
+        parts = rng.integers(1, 4, int(given.sum()))
+        first, last = np.zeros((2, parts.sum()), np.int64)
+        first[np.cumsum(parts) - parts] = last[np.cumsum(parts) - 1] = 1
+        name = f"stage{number}"
+        graph.add_node(
+            name,
+            phases=len(first),
+            latency=int(rng.integers(1, 9)),
+            arrivals=np.cumsum(rng.integers(0, int(rng.choice([1, 2, 5])), len(first))),
+        )
+        if number or rng.random() < 0.5:
+            rigid = {"rigid": True}
+        else:
+            rigid = {"depth": int(rng.integers(1, 5)), "release": int(rng.integers(2))}
+        graph.add_edge(previous, name, produce=given, consume=first, free=last, **rigid)
+        if rng.random() < 0.7:
+            credits = int(rng.integers(1, 9))
+            graph.add_edge(name, previous, produce=last, consume=given, initial=credits)
+        previous, given = name, np.maximum(last & rng.integers(0, 2, len(last)), 0)
+        given[-1] = 1
+    graph.add_node("sink", phases=int(given.sum()), ii=int(rng.integers(1, 5)))
+    graph.add_edge(previous, "sink", produce=given, depth=int(rng.integers(1, 4)))
     return graph
