@@ -1,11 +1,13 @@
 """The gate as Vitis HLS C++ (docs/ubimoe-kernels.md, "gate")."""
 
+from headrace.arch.ubimoe.dispatch import SCORE_BITS
 from headrace.arch.ubimoe.gate import GateSizes
 from headrace.hls.ubimoe.kernel import Kernel, Port, kernel
 
-__all__ = ["gate"]
+__all__ = ["CHOICE_BITS", "gate"]
 
-_CHOICE_BITS = 8 + 23
+CHOICE_BITS = 8 + SCORE_BITS
+"""Bits of a choice: expert and score."""
 
 
 def gate(sizes: GateSizes) -> Kernel:
@@ -24,7 +26,7 @@ def gate(sizes: GateSizes) -> Kernel:
         Port(name="command", bits=16),
         Port(name="weights", bits=dims * formats.weight_bits),
         Port(name="inputs", bits=dims * formats.operand_bits),
-        Port(name="choices", bits=sizes.top_k * _CHOICE_BITS, output=True),
+        Port(name="choices", bits=sizes.top_k * CHOICE_BITS, output=True),
     ]
     counts = {
         "EXPERTS": sizes.experts,

@@ -145,6 +145,7 @@ def kernel(
     name: str,
     ports: Sequence[Port],
     *,
+    template_name: str = "",
     formats: Formats | None = None,
     sizes: Mapping[str, int],
     values: Mapping[str, int | Code],
@@ -154,9 +155,11 @@ def kernel(
     Parameters
     ----------
     name : str
-        Its top function and its template, ``<name>.cpp``.
+        Its top function.
     ports : sequence of Port
         In the order of the arguments.
+    template_name : str
+        Its template without the ending, `name` if left out.
     formats : Formats, optional
         Those of ``src/narrow.h``; without them the kernel has none.
     sizes : mapping of str to int
@@ -176,7 +179,8 @@ def kernel(
     tree.add("src/sizes.h", render(template("sizes.h"), facts))
     tree.add(f"src/{name}.h", render(template("kernel.h"), {"top": top, "arguments": arguments}))
     own = {"top": top, "arguments": arguments, "interfaces": Code("\n".join(interfaces))}
-    tree.add(f"src/{name}.cpp", render(template(f"{name}.cpp"), {**own, **values}))
+    source = render(template(f"{template_name or name}.cpp"), {**own, **values})
+    tree.add(f"src/{name}.cpp", source)
     tree.add("tb/testbench.cpp", _testbench(name, ports))
     # One translation unit reads the headers once.
     tree.add(_PROGRAM, render(template("program.cpp"), {"top": top}))
