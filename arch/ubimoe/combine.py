@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from headrace.arch.ubimoe.formats import Formats
 from headrace.errors import InputError
 
-__all__ = ["CombineSizes"]
+__all__ = ["ADD_CYCLES", "CombineSizes"]
 
-_PIPELINE = 5  # operands, two registers of the product, the read, the write
+ADD_CYCLES = 5
+"""From a value to its sum: operands, two registers of the product, the read, the write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,4 +86,4 @@ class CombineSizes:
         the results out. The next command is accepted in the cycle of the last result.
         """
         row_cycles = tokens * self.row_beats
-        return max(row_cycles, 2) + row_cycles * choices + row_cycles + _PIPELINE + 1
+        return max(row_cycles, 2) + row_cycles * choices + row_cycles + ADD_CYCLES + 1
