@@ -79,20 +79,50 @@ class Part:
         self._prefix = prefix
         self._arrivals = dict(arrivals or {})
 
-    def add_port(self, name: str, transfers: int) -> None:
+    def add_port(
+        self,
+        name: str,
+        transfers: int,
+        beside: Mapping[str, IntArray] | None = None,
+        latency: int = 1,
+    ) -> None:
         """Add the node of a stream with so many transfers, unless it is there already.
+
+        Parameters
+        ----------
+        name : str
+        transfers : int
+        beside : mapping of str to int array, optional
+            Other streams, each of whose transfers is together with one of this stream: which.
+        latency : int, cycles
+            Of the node.
 
         Raises
         ------
         InputError
             The port that is there has another number of transfers.
         """
+        together = dict(beside or {})
         if name not in self.ports:
-            self.add_node(name, phases=transfers, arrivals=self._arrivals.get(name))
+            arrivals = self._earliest(name, transfers, together)
+            self.add_node(name, phases=transfers, arrivals=arrivals, latency=latency)
             self.ports[name] = Port.of(self._prefix + name, transfers)
         found = self.ports[name].first.size
         if found != transfers:
             raise InputError(f"port {self._prefix}{name}: {found} transfers, not {transfers}")
+        for other, which in together.items():
+            self.ports[other] = self.ports[name].at(which)
+
+    def _earliest(
+        self, name: str, transfers: int, together: Mapping[str, IntArray]
+    ) -> IntArray | None:
+        """Return the arrivals of a stream and of those beside it."""
+        given = self._arrivals.get(name)
+        for other, which in together.items():
+            if other in self._arrivals:
+                given = np.zeros(transfers, np.int64) if given is None else given.copy()
+                given[which] = np.maximum(given[which], self._arrivals[other])
+        return given
 
     def add_node(self, name: str, **timing: Any) -> None:
         """Add a node; see `StreamGraph.add_node`."""
