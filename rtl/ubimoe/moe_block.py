@@ -127,7 +127,8 @@ class MoeBlock(wiring.Component):
             gate.inputs.payload.eq(norm.results.payload),
             gate.inputs.valid.eq(norm.results.valid & kept.inputs.ready & by_experts),
             kept.inputs.payload.eq(value_of(norm.results)),
-            kept.inputs.valid.eq(norm.results.valid & gate_goes),
+            # Parts of a beat before the last one go on alone; the gate waits for that one.
+            kept.inputs.valid.eq(norm.results.valid & (gate_goes | ~kept.inputs.ready)),
             norm.results.ready.eq(kept.inputs.ready & gate_goes),
         ]
 

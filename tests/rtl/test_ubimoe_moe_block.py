@@ -57,6 +57,7 @@ MOE_BASE = MoeBlockSizes(
 MOE_POINTS = {
     **{name: replace(MOE_BASE, formats=FORMATS[name]) for name in PRECISIONS},
     "parts": replace(MOE_BASE, dense_parts=3),
+    "wide": replace(MOE_BASE, dims=4),
     "narrow": replace(MOE_BASE, tile_in=4, tile_out=1, experts=4, top_k=1, linear_lanes=1),
 }
 
