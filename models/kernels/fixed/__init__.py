@@ -2,6 +2,7 @@
 
 from headrace.models.kernels.fixed.attention import attention_scores, streaming_attention
 from headrace.models.kernels.fixed.combine import add_residual, combine
+from headrace.models.kernels.fixed.encoder import Encoder, encoder, encoder_states
 from headrace.models.kernels.fixed.encoder_block import (
     Affine,
     Attention,
@@ -38,6 +39,7 @@ __all__ = [
     "Affine",
     "Attention",
     "Choices",
+    "Encoder",
     "EncoderBlock",
     "Experts",
     "FeedForward",
@@ -47,7 +49,9 @@ __all__ = [
     "attention_scores",
     "combine",
     "dispatch",
+    "encoder",
     "encoder_block",
+    "encoder_states",
     "exponential",
     "ffn_block",
     "from_real",
