@@ -16,7 +16,7 @@ from headrace.hls.ubimoe.tables import (
     gelu_differences,
 )
 
-__all__ = ["Kernel", "Port", "csim", "kernel", "template"]
+__all__ = ["Kernel", "Memory", "Port", "csim", "kernel", "template"]
 
 _LARGEST_WORD = 4096  # AP_INT_MAX_W cannot be set higher
 _PROGRAM = "sim/program.cpp"
@@ -42,7 +42,8 @@ class Port:
     output: bool = False
 
     def __post_init__(self) -> None:
-        """Check the width."""
+        """Check name and width."""
+        identifier(self.name)
         if not 1 <= self.bits <= _LARGEST_WORD:
             raise InputError(
                 f"bits of port {self.name} = {self.bits} is not allowed: "
@@ -58,6 +59,59 @@ class Port:
     def type(self) -> Code:
         """Name of its C++ type, ``<name>_t``."""
         return identifier(f"{self.name}_t")
+
+    @property
+    def argument(self) -> Code:
+        """Its parameter of the top function."""
+        return Code(f"hls::stream<{self.type}>& {self.name}")
+
+    @property
+    def interface(self) -> Code:
+        """What follows ``#pragma HLS INTERFACE``."""
+        return Code(f"mode=axis port={self.name}")
+
+    @property
+    def variable(self) -> Code:
+        """What the test bench passes for it."""
+        return Code(f'hls::stream<{self.type}> {self.name}("{self.name}");')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Port):
+    """Words behind an AXI4 read master of a kernel; `bits` is a power of two.
+
+    Parameters
+    ----------
+    words : int
+        Words of the array in its place, in C simulation and co-simulation.
+    burst_words : int
+        Longest burst.
+    outstanding : int
+        Bursts under way.
+    """
+
+    words: int
+    burst_words: int
+    outstanding: int
+
+    @property
+    def argument(self) -> Code:
+        """Its parameter of the top function."""
+        return Code(f"const {self.type}* {self.name}")
+
+    @property
+    def interface(self) -> Code:
+        """What follows ``#pragma HLS INTERFACE``; the base address is a register."""
+        return Code(
+            f"mode=m_axi port={self.name} bundle={self.name} offset=slave depth={self.words} "
+            f"max_read_burst_length={max(2, self.burst_words)} "
+            f"num_read_outstanding={self.outstanding}"
+        )
+
+    @property
+    def variable(self) -> Code:
+        """What the test bench passes for it."""
+        return Code(f"static {self.type} {self.name}[{self.words}];")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +170,13 @@ def _format_constants(formats: Formats) -> dict[str, int]:
 
 
 def _arguments(ports: Sequence[Port]) -> Code:
-    return Code(",\n    ".join(f"hls::stream<{port.type}>& {port.name}" for port in ports))
+    return Code(",\n    ".join(port.argument for port in ports))
 
 
 def _testbench(name: str, ports: Sequence[Port]) -> str:
     inputs = [port for port in ports if not port.output]
     outputs = [port for port in ports if port.output]
+    streams = [port for port in inputs if not isinstance(port, Memory)]
 
     def lines(texts: Sequence[str]) -> Code:
         return Code("\n".join(f"    {text}" for text in texts))
@@ -130,10 +185,10 @@ def _testbench(name: str, ports: Sequence[Port]) -> str:
         template("testbench.cpp"),
         {
             "top": identifier(name),
-            "streams": lines([f'hls::stream<{p.type}> {p.name}("{p.name}");' for p in ports]),
+            "streams": lines([port.variable for port in ports]),
             "feeds": lines([f'feed(file, "{p.name}", {p.name});' for p in inputs]),
             "arguments": Code(", ".join(identifier(port.name) for port in ports)),
-            "checks": lines([f'check_empty("{p.name}", {p.name});' for p in inputs]),
+            "checks": lines([f'check_empty("{p.name}", {p.name});' for p in streams]),
             "drains": lines(
                 [f'differences += drain(file, output, "{p.name}", {p.name});' for p in outputs]
             ),
@@ -147,6 +202,7 @@ def kernel(
     *,
     template_name: str = "",
     formats: Formats | None = None,
+    headers: Sequence[str] = (),
     sizes: Mapping[str, int],
     values: Mapping[str, int | Code],
 ) -> Kernel:
@@ -162,6 +218,8 @@ def kernel(
         Its template without the ending, `name` if left out.
     formats : Formats, optional
         Those of ``src/narrow.h``; without them the kernel has none.
+    headers : sequence of str
+        Templates without placeholders that go to ``src/`` as they are.
     sizes : mapping of str to int
         More constants of ``src/sizes.h``.
     values : mapping of str to int or Code
@@ -169,11 +227,12 @@ def kernel(
     """
     top, arguments = identifier(name), _arguments(ports)
     types = [f"typedef ap_uint<{port.stream_bits}> {port.type};" for port in ports]
-    interfaces = [f"#pragma HLS INTERFACE mode=axis port={port.name}" for port in ports]
+    interfaces = [f"#pragma HLS INTERFACE {port.interface}" for port in ports]
     tree = shim()
     tree.add("src/functions.h", _functions_header())
+    for header in (*headers, *(["narrow.h"] if formats is not None else [])):
+        tree.add(f"src/{header}", template(header))
     if formats is not None:
-        tree.add("src/narrow.h", template("narrow.h"))
         sizes = {**_format_constants(formats), **sizes}
     facts = {"constants": constants(sizes), "types": Code("\n".join(types))}
     tree.add("src/sizes.h", render(template("sizes.h"), facts))

@@ -8,16 +8,12 @@ from headrace.hls.ubimoe.kernel import Kernel, Port, kernel, template
 __all__ = ["linear"]
 
 
-def linear(sizes: LinearSizes) -> Kernel:
-    """Return the linear kernel.
+def linear(sizes: LinearSizes, name: str = "linear") -> Kernel:
+    """Return the linear kernel, its top function called `name`.
 
     One command is one word of ``load`` and one of ``compute``. Words, the first field lowest:
     ``load`` in_tiles and out_tiles (16 bits each); ``compute`` rows, in_tiles, out_tiles
     (16 each), gelu (1); ``inputs`` tile_in operands; ``results`` tile_out wide values.
-
-    Parameters
-    ----------
-    sizes : LinearSizes
 
     Raises
     ------
@@ -47,4 +43,12 @@ def linear(sizes: LinearSizes) -> Kernel:
     include = "#include <hls_streamofblocks.h>\n\n" if sizes.slots == 2 else ""
     slots = "linear_slots_two.h" if sizes.slots == 2 else "linear_slots_one.h"
     values: dict[str, int | Code] = {"include": Code(include), "slots_code": Code(template(slots))}
-    return kernel("linear", ports, formats=sizes.formats, sizes=counts, values=values)
+    return kernel(
+        name,
+        ports,
+        template_name="linear",
+        formats=sizes.formats,
+        headers=["fields.h"],
+        sizes=counts,
+        values=values,
+    )

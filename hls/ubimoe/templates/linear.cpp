@@ -1,32 +1,14 @@
 // Linear layers: tiles of weights shared by several rows. Ports: docs/ubimoe-kernels.md.
 #include "@top@.h"
 
-@include@#include "narrow.h"
+@include@#include "fields.h"
+#include "narrow.h"
 
 typedef ap_int<16> bias_t;
 // Memories keep the beats as they come; taking weights out of them is wiring.
 typedef weights_t biases_t[MAX_OUT_TILES][BIAS_BEATS];
 typedef weights_t tiles_t[MAX_TILES][TILE_BEATS];
 typedef inputs_t rows_t[LANES][MAX_IN_TILES];
-
-constexpr int common_divisor(int a, int b) {
-    return b == 0 ? a : common_divisor(b, a % b);
-}
-
-// Signed field number `i` of WIDTH bits in the bits of all `beats`; fields may cross beats.
-template <int WIDTH>
-ap_int<WIDTH> field(const weights_t beats[], int i) {
-#pragma HLS INLINE
-    constexpr int PART = common_divisor(WIDTH, BEAT_BITS);
-    ap_int<WIDTH> value;
-    for (int part = 0; part < WIDTH; part += PART) {
-#pragma HLS UNROLL
-        const int low = (i * WIDTH + part) % BEAT_BITS;
-        value.range(part + PART - 1, part) =
-            beats[(i * WIDTH + part) / BEAT_BITS].range(low + PART - 1, low);
-    }
-    return value;
-}
 
 // Fill a slot: all biases, then the tiles, output tile major, input tile minor.
 static void load_slot(hls::stream<load_t>& load, hls::stream<weights_t>& weights,

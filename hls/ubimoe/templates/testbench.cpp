@@ -2,8 +2,8 @@
 //
 //   testbench [vectors.txt [results.txt]]
 //
-// The file: "commands" and how many; for every input port its name, the number of words and the
-// words in hexadecimal; for every output port the same with the words to compare with, or 0.
+// The file: "commands" and how many; for every input port or memory its name, the number of words
+// and the words in hexadecimal; for every output port the same with the words to compare with, or 0.
 // Exit code: 0 all equal, 1 a difference, 2 a bad file, 3 the kernel broke a rule.
 #include <exception>
 #include <fstream>
@@ -61,6 +61,14 @@ template <int BITS>
 void feed(std::istream& file, const char* name, hls::stream<ap_uint<BITS> >& port) {
     const unsigned count = next_count(file, name);
     for (unsigned i = 0; i < count; i++) port.write(from_hex<BITS>(next<std::string>(file)));
+}
+
+// A memory: the words that the file does not have are zero.
+template <int BITS, unsigned WORDS>
+void feed(std::istream& file, const char* name, ap_uint<BITS> (&memory)[WORDS]) {
+    const unsigned count = next_count(file, name);
+    if (count > WORDS) throw bad_file("more words than the memory has");
+    for (unsigned i = 0; i < count; i++) memory[i] = from_hex<BITS>(next<std::string>(file));
 }
 
 template <int BITS>
