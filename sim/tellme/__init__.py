@@ -11,12 +11,12 @@ from headrace.arch.tellme.resources import resources
 from headrace.errors import InputError
 from headrace.models.network import Network
 from headrace.sim.budget import Phase
+from headrace.sim.power import fabric_watts, memory_watts
 from headrace.sim.roofline import Roof
 from headrace.sim.simulation import FIDELITIES, Simulation
 from headrace.sim.tellme.kernels import ClosedForm, Kernels
 from headrace.sim.tellme.mapping import MemoryRates, Shape, memory_rates, network_shape
 from headrace.sim.tellme.phases import Stage, stage_phases
-from headrace.sim.tellme.power import fabric_watts, memory_watts, static_watts
 from headrace.sim.workload import Workload
 
 __all__ = ["lm_head_seconds", "simulate"]
@@ -167,7 +167,7 @@ def _watts(
     seconds = _cycles(phases) / (clock_mhz * 1e6) + lm_head_seconds(shape)
     busy = (_cycles(phases) - sum(p.memory for p in phases)) / (clock_mhz * 1e6) / seconds
     return {
-        "static": static_watts(),
+        "static": constant("tellme.static_w"),
         "fabric": fabric_watts(total, clock_mhz, busy),
         "memory": memory_watts((_bytes(phases) + shape.lm_head_bytes) / seconds),
     }

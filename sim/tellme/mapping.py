@@ -200,7 +200,7 @@ def memory_rates(point: Point, device: Device) -> MemoryRates:
     port = MemoryPort(
         bytes_per_beat=min(point.integer("port_bits"), link.width_bits) // 8,
         clock_hz=clock_hz,
-        read_latency_cycles=int(constant("tellme.read_latency_cycles")),
+        read_latency_cycles=int(constant("fpga.read_latency_cycles")),
         efficiency=constant("tellme.ddr_efficiency"),
         tier_bytes_per_s=tier.bandwidth_bytes_per_s,
     )
