@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -29,6 +29,7 @@ ADDRESS_BITS = 40  # of the Zynq UltraScale+ memory map
 BURST_BEATS = 16
 _OUTSTANDING = 16  # bursts under way, as in the published design
 _FIFO_BEATS = 32  # two bursts, one cell deep in LUT RAM
+_BOUNDARY = 4096  # bytes; no burst crosses a multiple
 _DATA_BITS = 32
 
 
@@ -81,10 +82,17 @@ def prefixed(prefix: str, ports: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{prefix}_{name}": port for name, port in ports.items()}
 
 
-def connect_ports(m: Module, outer: Any, prefix: str, inner: Any, ports: Mapping[str, Any]) -> None:
+def connect_ports(
+    m: Module,
+    outer: Any,
+    prefix: str,
+    inner: Any,
+    ports: Mapping[str, Any],
+    inner_prefix: str = "",
+) -> None:
     """Connect the prefixed ports of `outer` with those of its submodule `inner`."""
     for name, port in ports.items():
-        outside, inside = getattr(outer, f"{prefix}_{name}"), getattr(inner, name)
+        outside, inside = getattr(outer, f"{prefix}_{name}"), getattr(inner, inner_prefix + name)
         m.d.comb += outside.eq(inside) if port.flow is Out else inside.eq(outside)
 
 
@@ -224,26 +232,30 @@ class StreamFifo(wiring.Component):
 
 
 class AxiReader(wiring.Component):
-    """Read consecutive words through an AXI4 master in bursts of 16.
+    """Read runs of consecutive words through an AXI4 master.
 
-    The first address is offered in the cycle after `start`, then one burst per cycle up to 16
-    outstanding; a word is on `words` in the cycle after it arrived. Bursts start at multiples of
-    their size, so that none crosses a 4 KB boundary. Answers come in order since all transfers
-    have one identifier.
+    The first address is offered in the cycle after a read was taken, then one burst per cycle
+    while there are fewer than `outstanding`; a word is on `words` in the cycle after it arrived.
+    The next read is taken when the last address of the one before is out. Bursts start at
+    multiples of their size, so that none crosses a 4 KB boundary. Answers come in order since all
+    transfers have one identifier.
 
     Parameters
     ----------
     data_bits : int
         Width of the port, a power of two of at least 8.
+    burst_beats : int
+        Words of a burst, a power of two up to 256; a burst is at most 4096 bytes.
+    outstanding : int
+        Bursts that may be under way.
+    buffer_beats : int
+        Words of the FIFO behind the port, a power of two.
 
     Attributes
     ----------
-    start : In(1)
-        Begin; only while `busy` is low.
-    base : In(40)
-        Byte address of the first word; bits below 16 words are taken as 0.
-    count : In(32)
-        Words to read; 0 is nothing to do.
+    reads : stream
+        `base` (40 bits), byte address of the first word, its bits below a burst taken as 0;
+        `count` (32), words, 0 is nothing to do.
     busy : Out(1)
         Words are still to be requested or to arrive.
     error : Out(1)
@@ -251,14 +263,31 @@ class AxiReader(wiring.Component):
     words : stream
     araddr, ... : In, Out
         See `read_master_ports`.
+
+    Raises
+    ------
+    ValueError
+        A burst is larger than 256 words or 4096 bytes, or not a power of two.
     """
 
-    def __init__(self, data_bits: int) -> None:
+    def __init__(
+        self,
+        data_bits: int,
+        *,
+        burst_beats: int = BURST_BEATS,
+        outstanding: int = _OUTSTANDING,
+        buffer_beats: int = _FIFO_BEATS,
+    ) -> None:
+        burst_bytes = burst_beats * data_bits // 8
+        if burst_beats > 256 or burst_bytes > _BOUNDARY or burst_bytes & (burst_bytes - 1):
+            raise ValueError(f"bursts of {burst_beats} x {data_bits} bits are not allowed")
         self.data_bits = data_bits
+        self.burst_beats = burst_beats
+        self.outstanding = outstanding
+        self.buffer_beats = buffer_beats
+        read = data.StructLayout({"base": unsigned(ADDRESS_BITS), "count": unsigned(32)})
         own = {
-            "start": In(1),
-            "base": In(ADDRESS_BITS),
-            "count": In(32),
+            "reads": In(stream.Signature(read)),
             "busy": Out(1),
             "error": Out(1),
             "words": Out(stream.Signature(unsigned(data_bits))),
@@ -268,18 +297,19 @@ class AxiReader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Build the module."""
         m = Module()
-        m.submodules.fifo = fifo = StreamFifo(self.data_bits)
+        m.submodules.fifo = fifo = StreamFifo(self.data_bits, self.buffer_beats)
         wiring.connect(m, fifo.target, wiring.flipped(self.words))
-        word_bytes = self.data_bits // 8
-        burst_bits = (BURST_BEATS * word_bytes).bit_length() - 1
+        word_bytes, beats = self.data_bits // 8, self.burst_beats
+        burst_bits = (beats * word_bytes).bit_length() - 1
         burst = Signal(ADDRESS_BITS - burst_bits)  # address in bursts
         left = Signal(32)
-        under_way = Signal(range(_OUTSTANDING + 1))
+        under_way = Signal(range(self.outstanding + 1))
         requested, complete = Signal(), Signal()
         m.d.comb += [
-            self.arvalid.eq((left != 0) & (under_way != _OUTSTANDING)),
+            self.reads.ready.eq(left == 0),
+            self.arvalid.eq((left != 0) & (under_way != self.outstanding)),
             self.araddr.eq(Cat(Const(0, burst_bits), burst)),
-            self.arlen.eq(Mux(left < BURST_BEATS, left - 1, BURST_BEATS - 1)),
+            self.arlen.eq(Mux(left < beats, left - 1, beats - 1)),
             self.arsize.eq(word_bytes.bit_length() - 1),
             self.arburst.eq(1),  # incrementing
             self.arcache.eq(3),  # modifiable and bufferable, what the controller merges best
@@ -293,10 +323,8 @@ class AxiReader(wiring.Component):
         ]
         m.d.sync += under_way.eq(under_way + requested - complete)
         with m.If(requested):
-            m.d.sync += [
-                burst.eq(burst + 1),
-                left.eq(Mux(left < BURST_BEATS, 0, left - BURST_BEATS)),
-            ]
-        with m.If(self.start):
-            m.d.sync += [burst.eq(self.base[burst_bits:]), left.eq(self.count)]
+            m.d.sync += [burst.eq(burst + 1), left.eq(Mux(left < beats, 0, left - beats))]
+        with m.If(self.reads.valid & self.reads.ready):
+            read = self.reads.payload
+            m.d.sync += [burst.eq(read.base[burst_bits:]), left.eq(read.count)]
         return m

@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import InputError
+from headrace.rtl.axi_memory import ReadMemory, ReadPlan
+from headrace.rtl.port_names import stream_signals
 from headrace.rtl.simulators import run_cocotb
 
 __all__ = [
+    "BENCH",
     "RegressionResult",
     "StreamRun",
     "StreamVectors",
@@ -25,10 +28,15 @@ __all__ = [
     "unpack",
 ]
 
+BENCH = ("cocotb_streams.py", "axi_memory.py", "port_names.py")
+"""Files of this package that `run_regression` needs beside the vectors."""
+
 
 @dataclass(frozen=True, eq=False)
 class StreamVectors:
     """What goes into every input stream and what must come out of every output stream.
+
+    Streams are named as `stream_signals` takes them.
 
     Attributes
     ----------
@@ -39,12 +47,18 @@ class StreamVectors:
         no such limit. Cycle 0 is the first after reset.
     stall : mapping of str to float
         Chance per cycle that a stream which could go on does not (Verilog regressions only).
+    memories : mapping of str to ReadPlan
+        What lies behind AXI4 read masters, by the prefix of their ports (``m_axi_``).
+    levels : mapping of str to int
+        Inputs that keep one level.
     """
 
     inputs: Mapping[str, Sequence[int]]
     results: Mapping[str, Sequence[int]]
     arrivals: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     stall: Mapping[str, float] = field(default_factory=dict)
+    memories: Mapping[str, ReadPlan] = field(default_factory=dict)
+    levels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +70,7 @@ class StreamRun:
     results : dict of str to list of int
         Payloads of every output stream.
     times : dict of str to int64 array
-        Cycle of each transfer of every stream.
+        Cycle of each transfer of every stream, and of a memory's ``PREFIXar`` and ``PREFIXr``.
     """
 
     results: dict[str, list[int]]
@@ -121,26 +135,32 @@ def simulate_streams(
     simulator.add_clock(1e-6)
     sources = [_Side(component, name, items, vectors) for name, items in vectors.inputs.items()]
     sinks = [_Side(component, name, items, vectors) for name, items in vectors.results.items()]
-    sampled = [s for side in (*sources, *sinks) for s in (side.port.valid, side.port.ready)]
-    payloads = [_bits(sink.port.payload) for sink in sinks]
+    memories = [_Memory(component, prefix, plan) for prefix, plan in vectors.memories.items()]
+    handshakes = [s for side in (*sources, *sinks) for s in (side.valid, side.ready)]
+    payloads = [sink.payload for sink in sinks]
+    asked = [signal for memory in memories for signal in memory.inputs]
 
     async def bench(context: Any) -> None:
+        for name, level in vectors.levels.items():
+            context.set(getattr(component, name), level)
         for cycle in range(limit_cycles):
             for source in sources:
                 source.offer(context, cycle)
             for sink in sinks:
-                context.set(sink.port.ready, int(sink.goes_on(cycle)))
-            _, _, *levels = await context.tick().sample(*sampled, *payloads)
-            handshakes = zip(levels[: len(sampled) : 2], levels[1 : len(sampled) : 2], strict=True)
-            moved = [bool(valid and ready) for valid, ready in handshakes]
+                context.set(sink.ready, int(sink.goes_on(cycle)))
+            for memory in memories:
+                memory.drive(context, cycle)
+            levels = iter((await context.tick().sample(*handshakes, *payloads, *asked))[2:])
+            moved = [bool(next(levels) & next(levels)) for _ in (*sources, *sinks)]
             for side, went in zip((*sources, *sinks), moved, strict=True):
                 if went:
                     side.times.append(cycle)
-            for sink, went, value in zip(
-                sinks, moved[len(sources) :], levels[len(sampled) :], strict=True
-            ):
+            for sink, went in zip(sinks, moved[len(sources) :], strict=True):
+                value = int(next(levels))
                 if went:
-                    sink.got.append(int(value))
+                    sink.got.append(value)
+            for memory in memories:
+                memory.model.sample(cycle, *(next(levels) for _ in memory.inputs))
             if all(side.done for side in (*sources, *sinks)):
                 return
 
@@ -150,15 +170,35 @@ def simulate_streams(
     if left:
         raise InputError(f"after {limit_cycles} cycles these transfers are left: {left}")
     times = {s.name: np.array(s.times, np.int64) for s in (*sources, *sinks)}
+    for memory in memories:
+        times[f"{memory.prefix}ar"] = np.array(memory.model.address_times, np.int64)
+        times[f"{memory.prefix}r"] = np.array(memory.model.word_times, np.int64)
     return StreamRun({s.name: s.got for s in sinks}, times)
+
+
+class _Memory:
+    """A memory behind one AXI4 read master of a component under simulation."""
+
+    def __init__(self, component: Any, prefix: str, plan: ReadPlan) -> None:
+        self.prefix = prefix
+        self.model = ReadMemory(plan)
+        self.outputs = [getattr(component, prefix + name) for name in ReadMemory.OUTPUTS]
+        self.inputs = [getattr(component, prefix + name) for name in ReadMemory.INPUTS]
+
+    def drive(self, context: Any, cycle: int) -> None:
+        for signal, level in zip(self.outputs, self.model.drive(cycle), strict=True):
+            context.set(signal, level)
 
 
 class _Side:
     """One stream of a component under simulation."""
 
     def __init__(self, component: Any, name: str, items: Sequence[int], vectors: StreamVectors):
+        from amaranth.hdl import Cat
+
         self.name = name
-        self.port = getattr(component, name)
+        payload, self.valid, self.ready = stream_signals(component, name)
+        self.payload = Cat(_bits(part) for part in payload)
         self.items = items
         self.arrivals = vectors.arrivals.get(name)
         if self.arrivals is not None and len(self.arrivals) != len(items):
@@ -180,8 +220,8 @@ class _Side:
         there = self.goes_on(cycle)
         if there and self.offered != len(self.times):
             self.offered = len(self.times)
-            context.set(_bits(self.port.payload), self.items[self.offered])
-        context.set(self.port.valid, int(there))
+            context.set(self.payload, self.items[self.offered])
+        context.set(self.valid, int(there))
 
 
 def _bits(payload: Any) -> Any:
@@ -219,12 +259,12 @@ def run_regression(
     source, report = folder / f"{top}.v", folder / "report.json"
     if not source.is_file() or source.read_text("utf-8") != verilog:
         source.write_text(verilog, "utf-8")
-    module = folder / "cocotb_streams.py"
-    with as_file(files("headrace.rtl") / module.name) as original:
-        shutil.copyfile(original, module)
+    for name in BENCH:
+        with as_file(files("headrace.rtl") / name) as original:
+            shutil.copyfile(original, folder / name)
     (folder / "vectors.json").write_text(json.dumps(_plain(vectors)), "utf-8")
     report.unlink(missing_ok=True)
-    outcome = run_cocotb([source], top, module, simulator, folder / simulator, seed)
+    outcome = run_cocotb([source], top, folder / BENCH[0], simulator, folder / simulator, seed)
     if not outcome.passed or not report.is_file():
         return RegressionResult(False, {}, outcome.log)
     times = json.loads(report.read_text("utf-8"))
@@ -240,4 +280,6 @@ def _plain(vectors: StreamVectors) -> dict[str, Any]:
         "results": hexadecimal(vectors.results),
         "arrivals": {name: [int(t) for t in times] for name, times in vectors.arrivals.items()},
         "stall": dict(vectors.stall),
+        "memories": {prefix: plan.plain() for prefix, plan in vectors.memories.items()},
+        "levels": dict(vectors.levels),
     }

@@ -10,12 +10,12 @@ from headrace.arch.tellme.engine import EngineSizes
 from headrace.errors import InputError
 from headrace.rtl.axi import (
     AxiLiteRegisters,
-    AxiReader,
     connect_ports,
     prefixed,
     read_master_ports,
     register_slave_ports,
 )
+from headrace.rtl.striped_reader import StripedReader, port_prefix
 from headrace.rtl.tellme.engine import TernaryMatmul
 from headrace.rtl.tellme.registers import IDENTITY, MAX_PORTS, register_map
 
@@ -153,40 +153,37 @@ class TellmeShell(wiring.Component):
             m.d.sync += offered.eq(1)
         with m.If(offered & engine.load.ready):
             m.d.sync += [offered.eq(0), queued.eq(0)]
-        readers = [self._reader(m, p, registers, start, count) for p in range(self.weight_ports)]
-        together, busy = Signal(), Signal()
+        reader = self._reader(m, registers)
         bus_error, refused = Signal(), Signal()
         m.d.comb += [
-            busy.eq(Cat(reader.busy for reader in readers).any()),
-            start.eq(queued & ~busy & ~offered),
+            start.eq(queued & ~reader.busy & ~offered),
+            reader.reads.valid.eq(start),
+            reader.reads.payload.count.eq(count),
             engine.load.valid.eq(offered),
             engine.load.payload.rows.eq(rows),
             engine.load.payload.groups.eq(groups),
-            together.eq(Cat(reader.words.valid for reader in readers).all()),
-            engine.weights.payload.eq(Cat(reader.words.payload for reader in readers)),
-            engine.weights.valid.eq(together),
-            bus_error.eq(Cat(reader.error for reader in readers).any()),
+            engine.weights.payload.eq(reader.words.payload),
+            engine.weights.valid.eq(reader.words.valid),
+            reader.words.ready.eq(engine.weights.ready),
+            bus_error.eq(reader.error),
             refused.eq(registers.start_load_start & queued),
-            registers.read_status[0].eq(queued | busy),
+            registers.read_status[0].eq(queued | reader.busy),
             registers.read_status[2].eq(queued),
         ]
-        m.d.comb += [r.words.ready.eq(together & engine.weights.ready) for r in readers]
         return bus_error, refused
 
-    def _reader(
-        self, m: Module, port: int, registers: Any, start: Signal, count: Signal
-    ) -> AxiReader:
-        """Return the read master of `port`, connected to the outside and to its base."""
-        reader = AxiReader(self.port_bits)
-        m.submodules[f"reader_{port}"] = reader
+    def _reader(self, m: Module, registers: Any) -> StripedReader:
+        """Return the read masters, connected to the outside and to their bases."""
+        m.submodules.reader = reader = StripedReader(self.weight_ports, self.port_bits)
         ports = read_master_ports(self.port_bits)
-        connect_ports(m, self, f"m_axi_weight{port}", reader, ports)
-        low = getattr(registers, f"base{port}_low")
-        high = getattr(registers, f"base{port}_high")
-        base = Signal(len(reader.base), name=f"base_{port}")
-        with m.If(registers.start_load_start & ~registers.read_status[2]):
-            m.d.sync += base.eq(Cat(low, high))
-        m.d.comb += [reader.start.eq(start), reader.base.eq(base), reader.count.eq(count)]
+        for port, given in enumerate(reader.reads.payload.bases):
+            connect_ports(m, self, f"m_axi_weight{port}", reader, ports, f"{port_prefix(port)}_")
+            low = getattr(registers, f"base{port}_low")
+            high = getattr(registers, f"base{port}_high")
+            base = Signal(len(given), name=f"base_{port}")
+            with m.If(registers.start_load_start & ~registers.read_status[2]):
+                m.d.sync += base.eq(Cat(low, high))
+            m.d.comb += given.eq(base)
         return reader
 
     def _compute(self, m: Module, registers: Any, engine: Any) -> tuple[Signal, Signal]:
