@@ -195,11 +195,15 @@ class _Run:
         """Return the table of rigid pipelines, and the places of all results."""
         rows: list[list[int]] = []
         at = {other: v for v, other in enumerate(self.names)}
-        self.node[:, [kernels.LINE_IN, kernels.LINE_OUT]] = -1
+        self.node[:, kernels.LINE_OUT] = -1
         places = 2 * int(self.node[:, kernels.LIMIT].sum())
-        for edge in (edge for edge in self.edges if edge.rigid):
+        lines = [edge for edge in self.edges if edge.rigid]
+        for edge in sorted(lines, key=lambda edge: at[edge.dst]):
             src, dst = at[edge.src], at[edge.dst]
-            self.node[src, kernels.LINE_OUT] = self.node[dst, kernels.LINE_IN] = len(rows)
+            self.node[src, kernels.LINE_OUT] = len(rows)
+            if self.node[dst, kernels.LINES_END] == 0:
+                self.node[dst, kernels.LINES_BEGIN] = len(rows)
+            self.node[dst, kernels.LINES_END] = len(rows) + 1
             rates = [self._put(array) for array in (edge.produce, edge.consume, edge.free)]
             length = int(self.graph.nodes[edge.src].latency[0])
             row = [*rates, length, places, 0, *[0] * 7]

@@ -276,7 +276,7 @@ class StreamGraph:
         require_order(claimed, produced, f"{where}: claim must come no later than produce")
         require_order(consumed, freed, f"{where}: free must come no earlier than consume")
         if rigid:
-            self._check_rigid(src, dst, (produced, consumed, freed), where)
+            self._check_rigid(src, (produced, consumed, freed), where)
             if depth is not None or initial:
                 raise InputError(f"{where}: a rigid pipeline has no depth and no initial tokens")
         edge = Edge(
@@ -296,9 +296,9 @@ class StreamGraph:
         return edge
 
     def _check_rigid(
-        self, src: str, dst: str, rates: tuple[IntArray, IntArray, IntArray], where: str
+        self, src: str, rates: tuple[IntArray, IntArray, IntArray], where: str
     ) -> None:
-        """Raise InputError unless nodes and rates (produce, consume, free) allow a pipeline."""
+        """Raise InputError unless `src` and rates (produce, consume, free) allow a pipeline."""
         produced, consumed, freed = rates
         waiting = consumed.cumsum() - (freed.cumsum() - freed)
         if max(int(rate.max()) for rate in (produced, waiting)) > 1:
@@ -309,8 +309,8 @@ class StreamGraph:
         if node.server is not None:
             raise InputError(f"{where}: {src!r} has a server, and feeds no rigid pipeline")
         for edge in self.edges.values():
-            if edge.rigid and (edge.src == src or edge.dst == dst):
-                raise InputError(f"{where}: {edge.name!r} is a rigid pipeline of the same node")
+            if edge.rigid and edge.src == src:
+                raise InputError(f"{where}: {src!r} feeds the rigid pipeline {edge.name!r} already")
 
     def _edge_name(self, src: str, dst: str) -> str:
         name = f"{src}->{dst}"

@@ -15,10 +15,10 @@ __all__ = ["COMPLETE", "DEADLOCK", "LINE", "NODE", "PERIODIC", "WAIT", "run"]
 # Columns of the node table. START and DONE are places in the results; the last four are state.
 (
     PHASES, II, LATENCY, PER_FIRING, ARRIVALS, SERVER, HELD, PRIORITY, START, DONE, LIMIT,
-    WAITS_BEGIN, WAITS_END, LINE_OUT, LINE_IN,
+    WAITS_BEGIN, WAITS_END, LINE_OUT, LINES_BEGIN, LINES_END,
     FIRED, PHASE, NEXT, NEWEST,
-) = range(19)  # fmt: skip
-NODE = 19
+) = range(20)  # fmt: skip
+NODE = 20
 # Columns of the wait table. A firing needs RATE more of what firings of OTHER give by RATE_OTHER,
 # DELAY after the times at TIMES. NEEDED counts what all firings so far have asked for; GIVEN what
 # the first WALKED firings of OTHER gave.
@@ -55,7 +55,7 @@ def _advance(v: int, at: int, node: IntArray, wait: IntArray, line: IntArray, da
     """
     phases, start, done = node[v, PHASES], node[v, START], node[v, DONE]
     begin, end = node[v, WAITS_BEGIN], node[v, WAITS_END]
-    into, out = node[v, LINE_IN], node[v, LINE_OUT]
+    into, into_end, out = node[v, LINES_BEGIN], node[v, LINES_END], node[v, LINE_OUT]
     while node[v, FIRED] < node[v, LIMIT]:
         k, phase = node[v, FIRED], node[v, PHASE]
         row = k if node[v, PER_FIRING] else phase
@@ -82,12 +82,13 @@ def _advance(v: int, at: int, node: IntArray, wait: IntArray, line: IntArray, da
                 if given < needed:
                     return _BLOCKED
             time = max(time, times[wait[w, TIMES] + wait[w, WALKED] - 1] + wait[w, DELAY])
-        if into >= 0 and data[line[into, CONSUME] + phase] > 0:
-            if line[into, USED] == line[into, INSIDE]:
-                return _BLOCKED
-            went_in = times[line[into, WENT_IN] + line[into, USED]]
-            line[into, CAME] = went_in + line[into, LENGTH] + line[into, STOOD_DST]
-            time = max(time, line[into, CAME])
+        for i in range(into, into_end):
+            if data[line[i, CONSUME] + phase] > 0:
+                if line[i, USED] == line[i, INSIDE]:
+                    return _BLOCKED
+                went_in = times[line[i, WENT_IN] + line[i, USED]]
+                line[i, CAME] = went_in + line[i, LENGTH] + line[i, STOOD_DST]
+                time = max(time, line[i, CAME])
         while out >= 0 and line[out, PASSED] < line[out, INSIDE]:
             went_in = times[line[out, WENT_IN] + line[out, PASSED]]
             came = went_in + line[out, LENGTH] + line[out, STOOD_SRC]
@@ -109,12 +110,12 @@ def _advance(v: int, at: int, node: IntArray, wait: IntArray, line: IntArray, da
         times[done + k] = node[v, NEWEST]
         for w in range(begin, end):
             wait[w, NEEDED] += data[wait[w, RATE] + phase]
-        if into >= 0:
-            line[into, USED] += data[line[into, CONSUME] + phase]
-            if data[line[into, FREE] + phase] > 0:
-                times[line[into, FREED] + line[into, GONE]] = time
-                line[into, STOOD_DST] += time - line[into, CAME]
-                line[into, GONE] += 1
+        for i in range(into, into_end):
+            line[i, USED] += data[line[i, CONSUME] + phase]
+            if data[line[i, FREE] + phase] > 0:
+                times[line[i, FREED] + line[i, GONE]] = time
+                line[i, STOOD_DST] += time - line[i, CAME]
+                line[i, GONE] += 1
         if out >= 0 and data[line[out, PRODUCE] + phase] > 0:
             times[line[out, WENT_IN] + line[out, INSIDE]] = time - line[out, STOOD_SRC]
             line[out, INSIDE] += 1

@@ -97,7 +97,7 @@ def test_bad_edges(options, message):
         ({"server": "port"}, {}, "'a' has a server, and feeds no rigid pipeline"),
         ({}, {"depth": 4}, "a rigid pipeline has no depth and no initial tokens"),
         ({}, {"initial": 1}, "a rigid pipeline has no depth and no initial tokens"),
-        ({}, {"dst": "c"}, "'a->c' is a rigid pipeline of the same node"),
+        ({}, {"dst": "c"}, "'a' feeds the rigid pipeline 'a->c' already"),
     ],
 )
 def test_bad_rigid_pipelines(node, options, message):

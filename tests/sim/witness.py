@@ -237,6 +237,16 @@ def rigid_graph(rng) -> StreamGraph:
             graph.add_edge(name, previous, produce=last, consume=given, initial=credits)
         previous, given = name, np.maximum(last & rng.integers(0, 2, len(last)), 0)
         given[-1] = 1
-    graph.add_node("sink", phases=int(given.sum()), ii=int(rng.integers(1, 5)))
-    graph.add_edge(previous, "sink", produce=given, depth=int(rng.integers(1, 4)))
+    # the sink takes all of one pipeline and then all of another one
+    beside = int(rng.integers(1, 9))
+    graph.add_node("beside", phases=beside, latency=int(rng.integers(1, 9)))
+    total = int(given.sum()) + beside
+    graph.add_node("sink", phases=total, ii=int(rng.integers(1, 5)))
+    of_first = np.zeros(total, np.int64)
+    of_first[: int(given.sum())] = 1
+    if rng.random() < 0.5:
+        graph.add_edge(previous, "sink", produce=given, consume=of_first, rigid=True)
+    else:
+        graph.add_edge(previous, "sink", produce=given, consume=of_first, depth=2)
+    graph.add_edge("beside", "sink", consume=1 - of_first, rigid=True)
     return graph
