@@ -79,6 +79,10 @@ class Part:
         self._prefix = prefix
         self._arrivals = dict(arrivals or {})
 
+    def inner(self, name: str, **ports: Port) -> "Part":
+        """Return a part within this one, of which some streams are there already."""
+        return Part(self.graph, f"{self._prefix}{name}.", ports)
+
     def add_port(
         self,
         name: str,

@@ -1,0 +1,113 @@
+"""The graph of UbiMoE's MSA block against its RTL, transfer by transfer."""
+
+import numpy as np
+import pytest
+
+from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.msa_block import MsaBlockSizes
+from headrace.errors import InputError
+from headrace.rtl.streams import StreamVectors, run_regression, simulate_streams
+from headrace.rtl.ubimoe.msa_block import MsaBlock
+from headrace.rtl.verilog import to_verilog
+from headrace.sim.cycle import simulate
+from headrace.sim.ubimoe.msa_block import msa_block_graph
+
+PORTS = ("command", "norm", "weights", "inputs", "results")
+
+
+def draw_sizes(rng):
+    """Draw small sizes; few dims and tiles, since only cycles are looked at."""
+    heads = int(rng.integers(1, 4))
+    head_dim = int(rng.choice([4, 4, 16])) if heads < 3 else 4
+    width = heads * head_dim
+    dims = int(rng.choice([1, 2, 4]))
+    tiles = [t for t in range(dims, width + 1) if width % t == 0 and t % dims == 0]
+    near = [t for t in range(1, width + 1) if not (width % t or (t % dims and dims % t))]
+    lanes = int(rng.integers(1, 5))
+    return MsaBlockSizes(
+        formats=FORMATS[str(rng.choice(["w16a32", "int16", "int8"]))],
+        heads=heads,
+        head_dim=head_dim,
+        max_tokens=int(rng.integers(lanes, 10)),
+        dims=dims,
+        attention_lanes=lanes,
+        tile_in=int(rng.choice(near)),
+        tile_out=int(rng.choice([t for t in tiles if t <= 8] or tiles[:1])),
+        linear_lanes=int(rng.integers(1, 4)),
+        beat_bits=int(rng.choice([16, 64, 256])),
+    )
+
+
+def draw_tokens(sizes, rng):
+    return rng.integers(sizes.attention_lanes, sizes.max_tokens + 1, rng.integers(1, 4)).tolist()
+
+
+def vectors(sizes, tokens, rng=None):
+    """Return zeros for all but commands; with `rng`, every port stalls at random."""
+    beats = sum(tokens) * sizes.row_beats
+    bias = -(-16 * sizes.tile_out // sizes.beat_bits)
+    tile = -(-sizes.tile_in * sizes.tile_out * sizes.formats.weight_bits // sizes.beat_bits)
+    weights = 4 * sizes.row_tiles * (bias + sizes.in_tiles * tile)
+    inputs = {
+        "command": tokens,
+        "norm": [0] * (len(tokens) * sizes.row_beats),
+        "weights": [0] * (len(tokens) * weights),
+        "inputs": [0] * beats,
+    }
+    out = {"results": [0] * beats}
+    if rng is None:
+        return StreamVectors(inputs, out)
+    arrivals = {}
+    for name, items in {**inputs, **out}.items():
+        steady = rng.geometric(1 / (1 + rng.choice([0.1, 0.7, 2])), len(items)) - 1
+        pauses = rng.integers(0, 300, len(items)) * (rng.random(len(items)) < 2 / len(items))
+        arrivals[name] = np.cumsum(steady + pauses)
+    return StreamVectors(inputs, out, arrivals)
+
+
+def predicted(sizes, tokens, feed):
+    graph = msa_block_graph(sizes, tokens, feed.arrivals)
+    starts = simulate(graph, iterations=1, starts=True).starts
+    return {name: starts[name].tolist() for name in PORTS}
+
+
+def same(times):
+    return {name: times[name].tolist() for name in PORTS}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("stalls", [False, True])
+def test_every_transfer(seed, stalls):
+    rng = np.random.default_rng(seed)
+    sizes = draw_sizes(rng)
+    tokens = draw_tokens(sizes, rng)
+    feed = vectors(sizes, tokens, rng if stalls else None)
+    found = predicted(sizes, tokens, feed)
+    assert same(simulate_streams(MsaBlock(sizes), feed).times) == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 160))
+@pytest.mark.parametrize("stalls", [False, True])
+def test_every_transfer_of_many(seed, stalls):
+    test_every_transfer(seed, stalls)
+
+
+@pytest.mark.slow
+def test_every_transfer_of_the_verilog():
+    rng = np.random.default_rng(77)
+    sizes = draw_sizes(rng)
+    tokens = draw_tokens(sizes, rng)
+    feed = vectors(sizes, tokens, rng)
+    # bits are compared elsewhere: zeros give zeros
+    done = run_regression(to_verilog(MsaBlock(sizes), "msa_block"), "msa_block", feed, "icarus")
+    assert done.passed, done.message
+    assert same(done.times) == predicted(sizes, tokens, feed)
+
+
+def test_commands_are_checked():
+    sizes = draw_sizes(np.random.default_rng(0))
+    with pytest.raises(InputError, match="tokens = 10 is not allowed"):
+        msa_block_graph(sizes, [sizes.max_tokens, 10])
+    with pytest.raises(InputError, match="at least one command"):
+        msa_block_graph(sizes, [])
