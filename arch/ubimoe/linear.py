@@ -43,6 +43,8 @@ class LinearSizes:
         Fraction bits of the biases.
     gelu : bool
         Whether there are GELU units, T_out of them.
+    ultra : bool
+        Whether the device has URAM: memories of more than 512 words ask for it.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class LinearSizes:
     beat_bits: int = 256
     bias_fraction: int
     gelu: bool = False
+    ultra: bool = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -26,7 +26,7 @@ def linear_blocks(sizes: LinearSizes) -> Resources:
     block RAM or URAM by its depth (`style_by_depth`).
     """
     row_words = 2 << (max(2, sizes.max_in_tiles) - 1).bit_length()
-    row = _memory(sizes.tile_in * sizes.formats.operand_bits, row_words)
+    row = _memory(sizes, sizes.tile_in * sizes.formats.operand_bits, row_words)
     total = Resources(dsp=linear_dsp(sizes), bram36=sizes.lanes * row.bram36)
     total += Resources(uram=sizes.lanes * row.uram)
     for bits, per_slot in (
@@ -34,9 +34,9 @@ def linear_blocks(sizes: LinearSizes) -> Resources:
         (sizes.tile_out * BIAS_BITS, sizes.max_out_tiles),
     ):
         for low in range(0, bits, sizes.beat_bits):
-            total += _memory(min(sizes.beat_bits, bits - low), sizes.slots * per_slot)
+            total += _memory(sizes, min(sizes.beat_bits, bits - low), sizes.slots * per_slot)
     return total
 
 
-def _memory(width: int, words: int) -> Resources:
-    return memory_blocks(width, words, style_by_depth(words))
+def _memory(sizes: LinearSizes, width: int, words: int) -> Resources:
+    return memory_blocks(width, words, style_by_depth(words, sizes.ultra))

@@ -33,7 +33,7 @@ DISTRIBUTED_WORDS = 64
 """Most words of a memory that asks for LUT RAM (`style_by_depth`)."""
 
 BLOCK_WORDS = 512
-"""Most words of a memory that asks for block RAM."""
+"""Most words of a memory that asks for block RAM where there is URAM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +62,15 @@ _LUT_RAMS = ((32, 14), (64, 7))
 _LUT_RAM_PRICE = 16
 
 
-def style_by_depth(words: int) -> str:
+def style_by_depth(words: int, ultra: bool) -> str:
     """Return what the memories of the linear kernel ask for.
 
-    ``distributed`` up to 64 words, ``block`` up to 512, ``ultra`` beyond.
+    ``distributed`` up to 64 words, ``block`` up to 512, ``ultra`` beyond; ``block`` there too if
+    the device has no URAM (`ultra` is false).
     """
     if words <= DISTRIBUTED_WORDS:
         return "distributed"
-    return "block" if words <= BLOCK_WORDS else "ultra"
+    return "block" if words <= BLOCK_WORDS or not ultra else "ultra"
 
 
 def _count(rows: int, width: int, byte: int, unit: int) -> int:

@@ -39,6 +39,8 @@ class MoeBlockSizes:
         Bits of a beat of weights.
     dense_parts : int
         Parts, 1 to 255, of `hidden` values each, in which a dense FFN is computed.
+    ultra : bool
+        Whether the device has URAM (`LinearSizes`).
 
     Raises
     ------
@@ -58,6 +60,7 @@ class MoeBlockSizes:
     linear_lanes: int = 3
     beat_bits: int = 256
     dense_parts: int = 1
+    ultra: bool = True
 
     def __post_init__(self) -> None:
         """Check the ranges, those of the kernels too."""
@@ -125,6 +128,7 @@ class MoeBlockSizes:
             beat_bits=self.beat_bits,
             bias_fraction=self.formats.bias_fraction,
             gelu=True,
+            ultra=self.ultra,
         )
 
     @cached_property

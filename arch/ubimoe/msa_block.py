@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from headrace.arch.ubimoe.combine import CombineSizes
+from headrace.arch.ubimoe.combine import ADD_CYCLES, CombineSizes
+from headrace.arch.ubimoe.fed_linear import fed_linear
 from headrace.arch.ubimoe.formats import Formats
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.arch.ubimoe.linear import LinearSizes
@@ -38,6 +39,8 @@ class MsaBlockSizes:
         Bits of a beat of weights.
     exp_units : int
         Exponentials per lane of the attention.
+    ultra : bool
+        Whether the device has URAM (`LinearSizes`).
 
     Raises
     ------
@@ -56,6 +59,7 @@ class MsaBlockSizes:
     linear_lanes: int = 1
     beat_bits: int = 256
     exp_units: int = 1
+    ultra: bool = True
 
     def __post_init__(self) -> None:
         """Check the ranges, those of the kernels too."""
@@ -115,6 +119,7 @@ class MsaBlockSizes:
             slots=2,
             beat_bits=self.beat_bits,
             bias_fraction=self.formats.attention_bias_fraction,
+            ultra=self.ultra,
         )
 
     @cached_property
@@ -155,3 +160,53 @@ class MsaBlockSizes:
     def weight_beats(self) -> int:
         """Beats of weights per command: the image of QKV, then the one of the projection."""
         return sum(self.linear.load_beats(self.in_tiles, n * self.row_tiles) for n in (3, 1))
+
+    def cycles(self, tokens: int, *, loaded: bool = False) -> int:
+        """Return the cycles from the command to the last result, both included.
+
+        If no stream ever waits for its outside, and exact unless `linear_lanes` is more than
+        `in_tiles`. Rows go through layer norm and QKV, each key row into the attention as soon as
+        it is written, and its second part follows when all are there. Its results are held back
+        when the projection is slower than they come (`fed_linear`).
+
+        Parameters
+        ----------
+        tokens : int
+            N, attention_lanes to max_tokens.
+        loaded : bool
+            The weights are there already, as they are for all sequences but the first one.
+
+        Raises
+        ------
+        InputError
+            The attention cannot do so many tokens.
+        """
+        attention, linear, norm = self.attention, self.linear, self.norm
+        attention.check_tokens(tokens)
+        qkv_beats, beats = (linear.load_beats(self.in_tiles, n * self.row_tiles) for n in (3, 1))
+        row = self.row_beats
+        # The command is at the kernels in cycle 1, features come from cycle 2 on.
+        first = norm.cycles(1) - row + 1
+        last_issue, written = fed_linear(
+            linear,
+            range(first, first + tokens * row, row),
+            row_beats=row,
+            in_tiles=self.in_tiles,
+            out_tiles=3 * self.row_tiles,
+            begin=0 if loaded else qkv_beats + 3,
+        )
+        key = 0
+        for rows, time in zip(linear.group_rows(tokens), written, strict=True):
+            key = max(key, time + 2) + rows * row
+        lanes = self.attention_lanes
+        value = key - row + attention.head_beats - 1 + attention.score_cycles
+        ends = [g // lanes * tokens + g % lanes + tokens - 1 for g in range(tokens)]
+        _, sums = fed_linear(
+            linear,
+            [value + step * row + attention.result_cycles for step in ends],
+            row_beats=row,
+            in_tiles=self.in_tiles,
+            out_tiles=self.row_tiles,
+            begin=max(last_issue + 2, 0 if loaded else qkv_beats + beats + 4),
+        )
+        return sums[-1] + ADD_CYCLES + 1 + tokens * row

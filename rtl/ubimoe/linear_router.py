@@ -98,7 +98,7 @@ class Router(wiring.Component):
                 shape=unsigned(bits),
                 depth=depth,
                 init=[],
-                attrs={"ram_style": style_by_depth(depth)},
+                attrs={"ram_style": style_by_depth(depth, sizes.ultra)},
             )
             m.submodules[f"rows_{number}"] = memory
             writer, reader = memory.write_port(), memory.read_port()

@@ -162,9 +162,8 @@ def _memory(
     depth = _words(sizes, sizes.max_out_tiles if name == "biases" else sizes.max_tiles)
     for bank, low in enumerate(range(0, len(target), sizes.beat_bits)):
         width = min(sizes.beat_bits, len(target) - low)
-        memory = Memory(
-            shape=unsigned(width), depth=depth, init=[], attrs={"ram_style": style_by_depth(depth)}
-        )
+        style = style_by_depth(depth, sizes.ultra)
+        memory = Memory(shape=unsigned(width), depth=depth, init=[], attrs={"ram_style": style})
         m.submodules[f"{name}_{bank}"] = memory
         writer, reader = memory.write_port(), memory.read_port()
         m.d.comb += [

@@ -103,6 +103,12 @@ def test_stored_counts_are_what_yosys_says(name):
         (128, 4096, 30),
         (160, 1025, 14),
         (160, 4097, 41),
+        (32, 9216, 18),
+        (128, 2304, 19),
+        (256, 576, 15),
+        (256, 1152, 22),
+        (256, 4608, 66),
+        (512, 520, 29),
     ],
 )
 def test_block_ram_halves(width, depth, halves):
@@ -115,6 +121,14 @@ def test_block_ram_halves(width, depth, halves):
 )
 def test_ultra_rams(width, depth, blocks):
     assert ultra_rams(width, depth) == blocks
+
+
+def test_without_uram_deep_memories_of_the_linear_are_block_ram():
+    axes = {**GOLDEN["linear"]["points"][4]["axes"], "ultra": False}
+    blocks = linear_blocks(sizes_of("linear", axes))
+    # By hand: 8 banks of 32 bits by 800 words, 2 halves each; biases, 32 bits by 200 words.
+    assert blocks.uram == 0
+    assert blocks.bram36 == 8 * 1.0 + 0.5
 
 
 # Where LUT RAM ends in auto style; every row is what yosys made of such a memory mapped alone.
