@@ -36,9 +36,9 @@ class MoeBlock(wiring.Component):
     """x + ffn(layer_norm(x)) of one sequence per command, dense or by experts.
 
     The normalised rows are kept. Jobs come from the dispatch; a dense FFN is `dense_parts` jobs of
-    all rows with the score one. Each job goes twice through one linear of two slots: its rows, as they are
-    wanted, with GELU, then its hidden rows; the weights of the next half are loaded meanwhile.
-    The rows' scores wait in a FIFO of a whole job for `Combine`, which has the residual.
+    all rows with the score one. Each job goes twice through one linear of two slots: its rows, as
+    they are wanted, with GELU, then its hidden rows; the weights of the next half are loaded
+    meanwhile. The rows' scores wait in a FIFO of a whole job for `Combine`, which has the residual.
 
     Parameters
     ----------

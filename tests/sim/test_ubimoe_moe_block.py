@@ -1,0 +1,137 @@
+"""The graph of UbiMoE's MoE block against its RTL, transfer by transfer."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.moe_block import MoeBlockSizes
+from headrace.errors import InputError
+from headrace.models.kernels import fixed
+from headrace.rtl.streams import StreamVectors, simulate_streams
+from headrace.rtl.ubimoe.moe_block import MoeBlock
+from headrace.sim.cycle import simulate
+from headrace.sim.ubimoe.moe_block import MoeWork, moe_block_graph
+
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_parameters", Path(__file__).parents[1] / "rtl" / "ubimoe_parameters.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+
+PORTS = ("command", "norm", "gate_weights", "weights", "inputs", "jobs", "results")
+
+
+def draw_sizes(rng):
+    """Draw small sizes, beats and tiles of all ratios."""
+    experts = int(rng.integers(1, 7))
+    return MoeBlockSizes(
+        formats=FORMATS["int8"],
+        width=int(rng.choice([4, 8])),
+        hidden=int(rng.choice([4, 8, 12])),
+        experts=experts,
+        top_k=int(rng.integers(1, min(3, experts) + 1)),
+        max_tokens=int(rng.integers(1, 9)),
+        dims=int(rng.choice([1, 2, 4])),
+        tile_in=int(rng.choice([1, 2, 4])),
+        tile_out=int(rng.choice([1, 2, 4])),
+        linear_lanes=int(rng.integers(1, 5)),
+        beat_bits=int(rng.choice([16, 64])),
+        dense_parts=int(rng.integers(1, 4)),
+    )
+
+
+def draw(rng):
+    """Return sizes, work and its streams, every weight of a linear zero."""
+    sizes, reference = draw_sizes(rng), fixed.FORMATS["int8"]
+    work, streams = [], {name: [] for name in PORTS}
+    for _ in range(rng.integers(1, 4)):
+        tokens = int(rng.integers(1, sizes.max_tokens + 1))
+        x = rng.integers(-3000, 3000, (tokens, sizes.width))
+        norm = _shared.norm_of(sizes.width, rng)
+        loads, jobs = None, list(range(sizes.dense_parts))
+        if rng.integers(3):
+            gate = rng.integers(-128, 128, (sizes.experts, sizes.width))
+            rows = fixed.layer_norm(x, norm.weights, norm.bias, reference)
+            chosen = fixed.gate(rows, gate, reference, top_k=sizes.top_k).experts
+            loads = tuple(np.bincount(chosen.ravel(), minlength=sizes.experts).tolist())
+            jobs = [expert for expert, load in enumerate(loads) if load]
+            streams["gate_weights"] += _shared.beats_of(gate, sizes.dims, 8)
+        work.append(MoeWork(tokens=tokens, loads=loads))
+        streams["command"].append(tokens | (loads is not None) << 16)
+        streams["norm"] += _shared.norm_beats(norm, sizes.dims)
+        streams["jobs"] += jobs
+        streams["inputs"] += _shared.beats_of(x, sizes.dims, 16)
+    halves = zip(sizes.in_tiles, sizes.out_tiles, strict=True)
+    image = sum(sizes.linear.load_beats(*half) for half in halves)
+    streams["weights"] = [0] * (image * len(streams["jobs"]))
+    streams["results"] = [0] * len(streams["inputs"])
+    results = {name: streams.pop(name) for name in ("jobs", "results")}
+    return sizes, work, StreamVectors(streams, results)
+
+
+def stalled(feed, cycles, rng):
+    """Return the streams, each with pauses: none, or such that it alone takes about as long."""
+    arrivals = {}
+    for name, items in {**feed.inputs, **feed.results}.items():
+        pause = cycles // max(1, len(items))
+        span = int(rng.choice([1, 2, 1 + pause, 2 + 2 * pause]))
+        often = rng.choice([0.1, 0.5, 1])
+        gaps = rng.integers(0, span / often + 1, len(items)) * (rng.random(len(items)) < often)
+        arrivals[name] = np.cumsum(gaps)
+    return StreamVectors(feed.inputs, feed.results, arrivals=arrivals)
+
+
+def predicted(sizes, work, feed):
+    graph = moe_block_graph(sizes, work, feed.arrivals)
+    starts = simulate(graph, iterations=1, starts=True).starts
+    return {name: starts[name].tolist() if name in starts else [] for name in PORTS}
+
+
+def compare(seed, stalls):
+    rng = np.random.default_rng(seed)
+    sizes, work, feed = draw(rng)
+    free = predicted(sizes, work, feed)
+    if stalls:
+        feed = stalled(feed, free["results"][-1], rng)
+    run = simulate_streams(MoeBlock(sizes), feed)
+    found = predicted(sizes, work, feed)
+    assert run.results["jobs"] == feed.results["jobs"]
+    assert {name: run.times[name].tolist() for name in PORTS} == found
+    return found["results"][-1] - free["results"][-1]
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("stalls", [False, True])
+def test_every_transfer(seed, stalls):
+    assert (compare(seed, stalls) > 0) == stalls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 160))
+@pytest.mark.parametrize("stalls", [False, True])
+def test_every_transfer_of_many(seed, stalls):
+    compare(seed, stalls)
+
+
+@pytest.mark.parametrize(
+    "tokens, loads, message",
+    [
+        (0, None, "tokens = 0 is not allowed: 1 to 4"),
+        (5, None, "tokens = 5 is not allowed: 1 to 4"),
+        (4, (2, 2, 3), r"loads of \[2, 2, 3\] rows are not allowed"),
+        (4, (2, 2, 2), r"work 0: loads of \[2, 2, 2\] rows are not allowed: 4 tokens of 2 rows"),
+    ],
+)
+def test_work_is_checked(tokens, loads, message):
+    sizes = replace(draw_sizes(np.random.default_rng(0)), experts=3, top_k=2, max_tokens=4)
+    with pytest.raises(InputError, match=f"^{message}"):
+        moe_block_graph(sizes, [MoeWork(tokens=tokens, loads=loads)])
+
+
+def test_no_work():
+    with pytest.raises(InputError, match="no work"):
+        moe_block_graph(draw_sizes(np.random.default_rng(0)), [])
