@@ -164,10 +164,10 @@ class MsaBlockSizes:
     def cycles(self, tokens: int, *, loaded: bool = False) -> int:
         """Return the cycles from the command to the last result, both included.
 
-        If no stream ever waits for its outside, and exact unless `linear_lanes` is more than
-        `in_tiles`. Rows go through layer norm and QKV, each key row into the attention as soon as
-        it is written, and its second part follows when all are there. Its results are held back
-        when the projection is slower than they come (`fed_linear`).
+        If no stream ever waits for its outside. Rows go through layer norm and QKV, each row of
+        keys into the attention as soon as it is written; the second part of the attention follows
+        when all are there. Its results are held back when the projection is slower than they come
+        (`fed_linear`).
 
         Parameters
         ----------

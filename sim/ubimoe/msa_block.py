@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from headrace.arch.ubimoe.msa_block import MsaBlockSizes
+from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
 from headrace.sim.ubimoe.combine import CombineWork, add_combine
 from headrace.sim.ubimoe.layer_norm import add_layer_norm
@@ -66,6 +67,8 @@ def add_msa_block(part: Part, sizes: MsaBlockSizes, tokens: Sequence[int]) -> No
     InputError
         There is no command, or one that the attention cannot do.
     """
+    if not tokens:
+        raise InputError("msa block: at least one command")
     commands, beats = len(tokens), sum(tokens) * sizes.row_beats
     part.add_port("command", commands)
     part.add_port("norm", commands * sizes.row_beats)
