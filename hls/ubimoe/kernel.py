@@ -16,7 +16,7 @@ from headrace.hls.ubimoe.tables import (
     gelu_differences,
 )
 
-__all__ = ["Kernel", "Memory", "Port", "csim", "kernel", "template"]
+__all__ = ["Kernel", "Memory", "Port", "csim", "kernel", "template", "vectors"]
 
 _LARGEST_WORD = 4096  # AP_INT_MAX_W cannot be set higher
 _PROGRAM = "sim/program.cpp"
@@ -190,7 +190,7 @@ def _testbench(name: str, ports: Sequence[Port]) -> str:
             "arguments": Code(", ".join(identifier(port.name) for port in ports)),
             "checks": lines([f'check_empty("{p.name}", {p.name});' for p in streams]),
             "drains": lines(
-                [f'differences += drain(file, output, "{p.name}", {p.name});' for p in outputs]
+                [f'drain(file, output, "{p.name}", {p.name}, tally);' for p in outputs]
             ),
         },
     )
@@ -246,6 +246,33 @@ def kernel(
     return Kernel(name=name, ports=tuple(ports), tree=tree)
 
 
+def vectors(made: Kernel, commands: int, words: Mapping[str, Sequence[int]]) -> str:
+    """Return the test bench's file of vectors.
+
+    Parameters
+    ----------
+    made : Kernel
+    commands : int
+        Commands to work through.
+    words : mapping of str to sequence of int
+        All words of every input port, unsigned; of an output those to compare with, if any.
+
+    Raises
+    ------
+    InputError
+        A port is missing or unknown, or a word does not fit.
+    """
+    inputs = [port.name for port in made.ports if not port.output]
+    outputs = [port.name for port in made.ports if port.output]
+    if set(words) - set(outputs) != set(inputs):
+        raise InputError(f"ports are {', '.join(sorted(words))}: expected one list of words each "
+                         f"for {', '.join(inputs)}")  # fmt: skip
+    # The test bench reads the inputs first.
+    blocks = [_block(port, words[port.name]) for port in made.ports if not port.output]
+    blocks += [_block(port, words.get(port.name, ())) for port in made.ports if port.output]
+    return f"commands {commands}\n" + "".join(blocks)
+
+
 def _block(port: Port, words: Sequence[int]) -> str:
     wrong = next((word for word in words if not 0 <= word < 1 << port.stream_bits), None)
     if wrong is not None:
@@ -286,14 +313,7 @@ def csim(
         The emitted C++ does not compile, or it broke a rule while running: a read from an
         empty stream, words left over, a size beyond a buffer.
     """
-    inputs = [port for port in made.ports if not port.output]
-    outputs = [port for port in made.ports if port.output]
-    if set(words) != {port.name for port in inputs}:
-        raise InputError(f"ports are {', '.join(sorted(words))}: expected one list of words each "
-                         f"for {', '.join(port.name for port in inputs)}")  # fmt: skip
-    text = f"commands {commands}\n"
-    text += "".join(_block(port, words[port.name]) for port in inputs)
-    text += "".join(f"{port.name} 0\n" for port in outputs)  # nothing to compare with
+    text = vectors(made, commands, words)
     program = build(
         made.tree, [_PROGRAM], flags=flags, cache=cache, timeout_seconds=timeout_seconds
     )

@@ -1,6 +1,7 @@
 """Tables of the functions, exact to the last bit (docs/ubimoe-numerics.md, "Functions")."""
 
 from decimal import ROUND_FLOOR, Decimal, localcontext
+from functools import cache
 
 from headrace.arch.ubimoe.formats import WIDE_FRACTION
 
@@ -23,6 +24,7 @@ def _rounded(value: Decimal) -> int:
     return int(scaled.to_integral_value(rounding=ROUND_FLOOR))
 
 
+@cache
 def exponentials(steps: int) -> tuple[int, ...]:
     """Return round(2^22 exp(-i / steps)) for i = 0 to 255: `steps` 16 and 4096 for EXP."""
     with localcontext() as context:
@@ -50,6 +52,7 @@ def _erf(z: Decimal, pi: Decimal) -> Decimal:
     return 2 / pi.sqrt() * total
 
 
+@cache
 def gelu_differences() -> tuple[int, ...]:
     """Return round(2^22 (relu(x) - gelu(x))) at x = i / 32, i = 0 to 176, GELU in its erf form."""
     with localcontext() as context:

@@ -77,38 +77,45 @@ void check_empty(const char* name, hls::stream<ap_uint<BITS> >& port) {
         throw std::runtime_error(std::string("words left over in stream '") + name + "'");
 }
 
-// Write the words of an output and return how many are not as expected.
+struct Tally {
+    unsigned compared, differ;
+};
+
+// Write the words of an output and count those that are not as expected.
 template <int BITS>
-int drain(std::istream& file, std::ostream& output, const char* name,
-          hls::stream<ap_uint<BITS> >& port) {
+void drain(std::istream& file, std::ostream& output, const char* name,
+           hls::stream<ap_uint<BITS> >& port, Tally& tally) {
     const unsigned expected = next_count(file, name);
     const unsigned count = port.size();
-    int differences = expected != 0 && expected != count;
+    if (expected != 0 && expected != count) {
+        tally.differ++;
+        std::cerr << name << ": " << count << " words, expected " << expected << "\n";
+    }
     output << name << " " << count << "\n";
     for (unsigned i = 0; i < count; i++) {
         const ap_uint<BITS> word = port.read();
         output << to_hex<BITS>(word) << "\n";
-        if (i < expected) {
-            const ap_uint<BITS> wanted = from_hex<BITS>(next<std::string>(file));
-            if (word == wanted) continue;
-            if (differences++ < 5)
-                std::cerr << name << " " << i << ": " << to_hex<BITS>(word) << ", expected "
-                          << to_hex<BITS>(wanted) << "\n";
-        }
+        if (i >= expected) continue;
+        const ap_uint<BITS> wanted = from_hex<BITS>(next<std::string>(file));
+        tally.compared++;
+        if (word == wanted) continue;
+        if (tally.differ++ < 5)
+            std::cerr << name << " " << i << ": " << to_hex<BITS>(word) << ", expected "
+                      << to_hex<BITS>(wanted) << "\n";
     }
-    return differences;
+    for (unsigned i = count; i < expected; i++) next<std::string>(file);
 }
 
-int run(std::istream& file, std::ostream& output) {
+bool run(std::istream& file, std::ostream& output) {
     const unsigned commands = next_count(file, "commands");
 @streams@
 @feeds@
     @top@(commands, @arguments@);
 @checks@
-    int differences = 0;
+    Tally tally = {0, 0};
 @drains@
-    std::cout << differences << " words differ\n";
-    return differences;
+    std::cout << tally.compared << " words compared, " << tally.differ << " differ\n";
+    return tally.differ == 0;
 }
 
 }  // namespace
@@ -120,7 +127,7 @@ int main(int argc, char** argv) {
         if (!file) throw bad_file("cannot be opened");
         std::ofstream output;
         if (argc > 2) output.open(argv[2]);
-        const bool equal = run(file, output) == 0;
+        const bool equal = run(file, output);
         output.flush();
         if (argc > 2 && !output) throw bad_file("the results cannot be written");
         return equal ? 0 : 1;
