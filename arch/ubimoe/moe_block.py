@@ -143,6 +143,12 @@ class MoeBlockSizes:
         )
 
     @property
+    def weight_beats(self) -> int:
+        """Beats of the weights of a job, both images."""
+        halves = zip(self.in_tiles, self.out_tiles, strict=True)
+        return sum(self.linear.load_beats(*half) for half in halves)
+
+    @property
     def token_memory(self) -> RowMemorySizes:
         """Sizes of the memory of normalised rows: words of `tile_in` operands."""
         return RowMemorySizes(

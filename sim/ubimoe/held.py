@@ -8,7 +8,7 @@ from headrace.sim.graph import IntArray
 from headrace.sim.ubimoe.parts import Part, Port
 from headrace.sim.ubimoe.rates import lasts
 
-__all__ = ["held_arrivals", "held_port", "mark_transfers"]
+__all__ = ["held_arrivals", "held_port", "mark_transfers", "taken_arrivals"]
 
 
 def held_port(node: str, lengths: Sequence[int]) -> Port:
@@ -25,17 +25,27 @@ def held_port(node: str, lengths: Sequence[int]) -> Port:
 
 
 def held_arrivals(times: IntArray, lengths: Sequence[int]) -> IntArray:
-    """Return the arrivals of the firings: a beat is there from its first one on.
+    """Return the arrivals of the firings of beats that are offered.
 
     Parameters
     ----------
     times : int array
-        Earliest cycle of each beat.
+        Earliest cycle of each beat's first firing.
     lengths : sequence of int
         Firings of each beat.
     """
     arrivals = np.zeros(sum(lengths), np.int64)
     arrivals[held_port("", lengths).first] = times
+    return arrivals
+
+
+def taken_arrivals(times: IntArray, lengths: Sequence[int]) -> IntArray:
+    """Return the arrivals of the firings of beats that are accepted.
+
+    As `held_arrivals`, but of each beat's last firing.
+    """
+    arrivals = np.zeros(sum(lengths), np.int64)
+    arrivals[held_port("", lengths).last] = times
     return arrivals
 
 

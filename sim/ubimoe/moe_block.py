@@ -14,14 +14,14 @@ from headrace.sim.graph import IntArray, StreamGraph
 from headrace.sim.ubimoe.combine import CombineWork, add_combine
 from headrace.sim.ubimoe.dispatch import add_dispatch, tokens_of
 from headrace.sim.ubimoe.gate import add_gate
-from headrace.sim.ubimoe.held import held_arrivals, held_port, mark_transfers
+from headrace.sim.ubimoe.held import held_arrivals, held_port, mark_transfers, taken_arrivals
 from headrace.sim.ubimoe.layer_norm import add_layer_norm
 from headrace.sim.ubimoe.linear import LinearWork, add_linear
 from headrace.sim.ubimoe.moe_rows import add_hidden_rows, add_token_rows
 from headrace.sim.ubimoe.parts import Part, Port
 from headrace.sim.ubimoe.rates import firsts, lasts
 
-__all__ = ["MoeWork", "add_moe_block", "moe_block_graph"]
+__all__ = ["MoeWork", "add_moe_block", "job_rows", "moe_block_graph"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,7 @@ def moe_block_graph(
     if "inputs" in given:
         given["features"] = held_arrivals(given["inputs"], parts)
     if "results" in given:
-        given["sums"] = np.zeros(sum(parts), np.int64)
-        given["sums"][held_port("", parts).last] = given["results"]
+        given["sums"] = taken_arrivals(given["results"], parts)
     part = Part(graph, arrivals=given)
     add_moe_block(part, sizes, work)
     mark_transfers(part, "inputs", "features", parts)
@@ -101,7 +100,7 @@ def add_moe_block(part: Part, sizes: MoeBlockSizes, work: Sequence[MoeWork]) -> 
     """
     _check(sizes, work)
     tokens = [item.tokens for item in work]
-    jobs = [rows for item in work for rows in _jobs(sizes, item)]
+    jobs = [rows for item in work for rows in job_rows(sizes, item)]
     beats = sum(tokens) * sizes.norm.row_beats
     narrow, wide = max(1, sizes.dims // sizes.tile_out), max(1, sizes.tile_out // sizes.dims)
     part.add_port("command", len(work))
@@ -121,7 +120,7 @@ def add_moe_block(part: Part, sizes: MoeBlockSizes, work: Sequence[MoeWork]) -> 
         values=values,
         results=port["sums"].wide_source(wide),
     )
-    combined = [CombineWork(tokens=item.tokens, jobs=_jobs(sizes, item)) for item in work]
+    combined = [CombineWork(tokens=item.tokens, jobs=job_rows(sizes, item)) for item in work]
     add_combine(combine, sizes.combine, combined)
     _add_scores(part, sizes, len(port["wanted"].first))
     _add_jobs(part, len(jobs))
@@ -132,8 +131,14 @@ def add_moe_block(part: Part, sizes: MoeBlockSizes, work: Sequence[MoeWork]) -> 
         _add_experts(part, sizes, work, issued)
 
 
-def _jobs(sizes: MoeBlockSizes, item: MoeWork) -> tuple[int, ...]:
-    """Return the rows of each job."""
+def job_rows(sizes: MoeBlockSizes, item: MoeWork) -> tuple[int, ...]:
+    """Return the rows of each job of a sequence, in order.
+
+    Parameters
+    ----------
+    sizes : MoeBlockSizes
+    item : MoeWork
+    """
     if item.loads is None:
         return (item.tokens,) * sizes.dense_parts
     return tuple(rows for rows in item.loads if rows)
@@ -167,14 +172,13 @@ def _add_rows(part: Part, sizes: MoeBlockSizes, work: Sequence[MoeWork], stored:
 
     Adds the ports `wanted`, a row of a job, and `linear.weights`.
     """
-    jobs = [rows for item in work for rows in _jobs(sizes, item)]
-    halves = tuple(zip(sizes.in_tiles, sizes.out_tiles, strict=True))
+    jobs = [rows for item in work for rows in job_rows(sizes, item)]
     linear_work = [
         LinearWork(rows=rows, in_tiles=inputs, out_tiles=outputs)
         for rows in jobs
-        for inputs, outputs in halves
+        for inputs, outputs in zip(sizes.in_tiles, sizes.out_tiles, strict=True)
     ]
-    part.add_port("weights", sum(sizes.linear.load_beats(*half) for half in halves) * len(jobs))
+    part.add_port("weights", len(jobs) * sizes.weight_beats)
     linear = part.inner("linear", weights=part.ports["weights"])
     add_linear(linear, sizes.linear, linear_work)
     inputs = _halves(linear.ports["inputs"], jobs, sizes.in_tiles)
@@ -201,7 +205,7 @@ def _fresh(sizes: MoeBlockSizes, work: Sequence[MoeWork]) -> IntArray:
     """Return what `add_token_rows` wants: a dense FFN takes rows as they come."""
     pieces = []
     for item in work:
-        rows = np.zeros(sum(_jobs(sizes, item)), np.int64)
+        rows = np.zeros(sum(job_rows(sizes, item)), np.int64)
         if item.loads is None:
             rows[: item.tokens] = 1
         else:
@@ -280,7 +284,7 @@ def _add_experts(part: Part, sizes: MoeBlockSizes, work: Sequence[MoeWork], issu
 
 def _wanted(sizes: MoeBlockSizes, work: Sequence[MoeWork]) -> dict[str, IntArray]:
     """Return the jobs, and their rows, of each command, by the names of their ports."""
-    jobs = [_jobs(sizes, item) for item in work]
+    jobs = [job_rows(sizes, item) for item in work]
     return {"job": np.array([len(job) for job in jobs]), "wanted": np.array([*map(sum, jobs)])}
 
 

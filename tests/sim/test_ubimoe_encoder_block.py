@@ -1,0 +1,155 @@
+"""The graph of UbiMoE's encoder block against its RTL, transfer by transfer."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.arch.ubimoe.encoder_block import EncoderBlockSizes
+from headrace.arch.ubimoe.formats import FORMATS
+from headrace.arch.ubimoe.moe_block import MoeBlockSizes
+from headrace.arch.ubimoe.msa_block import MsaBlockSizes
+from headrace.errors import InputError
+from headrace.models.kernels import fixed
+from headrace.rtl.streams import StreamVectors, simulate_streams
+from headrace.rtl.ubimoe.encoder_block import EncoderBlock
+from headrace.sim.cycle import simulate
+from headrace.sim.ubimoe.encoder_block import encoder_block_graph
+from headrace.sim.ubimoe.moe_block import MoeWork
+
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_parameters", Path(__file__).parents[1] / "rtl" / "ubimoe_parameters.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+
+PORTS = (
+    "command",
+    "msa_norm",
+    "msa_weights",
+    "moe_norm",
+    "gate_weights",
+    "moe_weights",
+    "inputs",
+    "jobs",
+    "results",
+)
+
+
+def draw_sizes(rng):
+    """Draw small sizes, beats and tiles of all ratios."""
+    heads, lanes = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    dims, experts = int(rng.choice([1, 2, 4])), int(rng.integers(1, 6))
+    shared = {
+        "formats": FORMATS["int8"],
+        "max_tokens": int(rng.integers(lanes, 8)),
+        "dims": dims,
+        "beat_bits": int(rng.choice([16, 64])),
+    }
+    msa = MsaBlockSizes(
+        heads=heads,
+        head_dim=4,
+        attention_lanes=lanes,
+        tile_in=int(rng.choice([1, 2, 4])),
+        tile_out=int(rng.choice([tile for tile in (1, 2, 4) if tile >= dims])),
+        linear_lanes=int(rng.integers(1, 4)),
+        **shared,
+    )
+    moe = MoeBlockSizes(
+        width=4 * heads,
+        hidden=int(rng.choice([4, 8])),
+        experts=experts,
+        top_k=int(rng.integers(1, min(3, experts) + 1)),
+        tile_in=int(rng.choice([1, 2, 4])),
+        tile_out=int(rng.choice([1, 2, 4])),
+        linear_lanes=int(rng.integers(1, 5)),
+        dense_parts=int(rng.integers(1, 3)),
+        **shared,
+    )
+    return EncoderBlockSizes(msa=msa, moe=moe)
+
+
+def draw(rng):
+    """Return sizes, work and its streams; every weight but those of the gate is zero.
+
+    So attention and projection give nothing, and the MoE block has the features as they came.
+    """
+    sizes, reference = draw_sizes(rng), fixed.FORMATS["int8"]
+    msa, moe = sizes.msa, sizes.moe
+    work, streams = [], {name: [] for name in PORTS}
+    for _ in range(rng.integers(1, 3)):
+        tokens = int(rng.integers(msa.attention_lanes, msa.max_tokens + 1))
+        x = rng.integers(-3000, 3000, (tokens, msa.width))
+        norm = _shared.norm_of(msa.width, rng)
+        loads, jobs = None, list(range(moe.dense_parts))
+        if rng.integers(3):
+            gate = rng.integers(-128, 128, (moe.experts, moe.width))
+            rows = fixed.layer_norm(x, norm.weights, norm.bias, reference)
+            chosen = fixed.gate(rows, gate, reference, top_k=moe.top_k).experts
+            loads = tuple(np.bincount(chosen.ravel(), minlength=moe.experts).tolist())
+            jobs = [expert for expert, load in enumerate(loads) if load]
+            streams["gate_weights"] += _shared.beats_of(gate, moe.dims, 8)
+        work.append(MoeWork(tokens=tokens, loads=loads))
+        streams["command"].append(tokens | (loads is not None) << 16)
+        streams["msa_norm"] += [0] * msa.row_beats
+        streams["moe_norm"] += _shared.norm_beats(norm, moe.dims)
+        streams["jobs"] += jobs
+        streams["inputs"] += _shared.beats_of(x, msa.dims, 16)
+    streams["msa_weights"] = [0] * (msa.weight_beats * len(work))
+    streams["moe_weights"] = [0] * (moe.weight_beats * len(streams["jobs"]))
+    streams["results"] = [0] * len(streams["inputs"])
+    results = {name: streams.pop(name) for name in ("jobs", "results")}
+    return sizes, work, StreamVectors(streams, results)
+
+
+def stalled(feed, cycles, rng):
+    """Return the streams, each with pauses: none, or such that it alone takes about as long."""
+    arrivals = {}
+    for name, items in {**feed.inputs, **feed.results}.items():
+        pause = cycles // max(1, len(items))
+        span = int(rng.choice([1, 2, 1 + pause, 2 + 2 * pause]))
+        often = rng.choice([0.1, 0.5, 1])
+        gaps = rng.integers(0, span / often + 1, len(items)) * (rng.random(len(items)) < often)
+        arrivals[name] = np.cumsum(gaps)
+    return StreamVectors(feed.inputs, feed.results, arrivals=arrivals)
+
+
+def predicted(sizes, work, feed):
+    graph = encoder_block_graph(sizes, work, feed.arrivals)
+    starts = simulate(graph, iterations=1, starts=True).starts
+    return {name: starts[name].tolist() if name in starts else [] for name in PORTS}
+
+
+def compare(seed, stalls):
+    rng = np.random.default_rng(seed)
+    sizes, work, feed = draw(rng)
+    free = predicted(sizes, work, feed)
+    if stalls:
+        feed = stalled(feed, free["results"][-1], rng)
+    run = simulate_streams(EncoderBlock(sizes), feed)
+    found = predicted(sizes, work, feed)
+    assert run.results["jobs"] == feed.results["jobs"]
+    assert {name: run.times[name].tolist() for name in PORTS} == found
+    return found["results"][-1] - free["results"][-1]
+
+
+@pytest.mark.parametrize("seed, stalls", [(1, False), (1, True)])
+def test_every_transfer(seed, stalls):
+    assert (compare(seed, stalls) > 0) == stalls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 152))
+@pytest.mark.parametrize("stalls", [False, True])
+def test_every_transfer_of_many(seed, stalls):
+    compare(seed, stalls)
+
+
+def test_work_is_checked():
+    sizes = draw_sizes(np.random.default_rng(0))
+    most = sizes.msa.max_tokens
+    with pytest.raises(InputError, match=f"^tokens = {most + 1} is not allowed"):
+        encoder_block_graph(sizes, [MoeWork(tokens=most + 1)])
+    with pytest.raises(InputError, match="no work"):
+        encoder_block_graph(sizes, [])
