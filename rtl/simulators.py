@@ -20,10 +20,11 @@ __all__ = ["SIMULATORS", "CocotbResult", "environment", "icarus_version", "run_c
 SIMULATORS = ("icarus", "verilator")
 
 # Icarus 11 leaves combinational outputs undefined in SystemVerilog mode, which cocotb asks for:
-# the last flag wins. The lint warnings are those of Amaranth's way to write Verilog.
+# the last flag wins. The lint warnings are those of Amaranth's way to write Verilog. A small design
+# stays in one C++ file: if split it needs precompiled headers, which take longer than all else.
 _BUILD_ARGS = {
     "icarus": ["-g2005"],
-    "verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style"],
+    "verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "100000"],
 }
 _TEST_LOG = "test.log"
 _LOG_TAIL_LINES = 25
