@@ -1,6 +1,9 @@
 """The streaming attention's RTL: bits against big integers, cycles against the formula."""
 
+import importlib.util
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,13 @@ from headrace.rtl.streams import (
 from headrace.rtl.ubimoe.attention_walker import StepWalker
 from headrace.rtl.ubimoe.streaming_attention import StreamingAttention
 from headrace.rtl.verilog import to_verilog
+
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_kernels", Path(__file__).parent / "ubimoe_kernels.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+steps_by_hand = _shared.attention_steps
 
 ONE = 1 << 22
 INPUTS = ("command", "queries", "keys", "values")
@@ -84,43 +94,18 @@ def attention(sizes: StreamingAttentionSizes, q: Any, k: Any, v: Any) -> list[li
     return rows
 
 
-def steps_by_hand(tokens: int, lanes: int) -> int:
-    """Return the first step in which no lane can hold a row any more."""
-    return max((row // lanes) * tokens + row % lanes + tokens for row in range(tokens))
-
-
-def draw(sizes: StreamingAttentionSizes, tokens: int, seed: int, spread: float) -> list[Any]:
-    """Return q, k, v: numbers of about `spread`, cut to the operands' range."""
-    rng = np.random.default_rng(seed)
-    limit = (1 << (sizes.formats.operand_bits - 1)) - 1
-    real = rng.normal(0, spread, (3, tokens, sizes.heads * sizes.head_dim))
-    scaled = np.clip(real * 2.0**sizes.formats.operand_fraction, -limit - 1, limit)
-    return [[[int(x) for x in row] for row in matrix] for matrix in scaled]
+def expect(sizes: StreamingAttentionSizes, operands: Any) -> list[list[int]]:
+    return attention(sizes, *(matrix.tolist() for matrix in operands))
 
 
 def work(
     sizes: StreamingAttentionSizes, passes: list[int], seed: int, spread: float, **more: Any
 ) -> StreamVectors:
     """Return the vectors of one command after the other, with the oracle's results."""
-    bits, dims = sizes.formats.operand_bits, sizes.dims
-    streams: dict[str, list[int]] = {name: [] for name in (*INPUTS, "results")}
-
-    def add(name: str, row: list[int]) -> None:
-        streams[name] += pack([row[i : i + dims] for i in range(0, len(row), dims)], bits)
-
-    for number, tokens in enumerate(passes):
-        q, k, v = draw(sizes, tokens, seed + 1000 * number, spread)
-        streams["command"].append(tokens)
-        for row in q:
-            add("queries", row)
-        for step in range(steps_by_hand(tokens, sizes.lanes)):
-            add("keys", k[step % tokens])
-            add("values", v[step % tokens])
-        for row in attention(sizes, q, k, v):
-            add("results", row)
-    return StreamVectors(
-        {name: streams[name] for name in INPUTS}, {"results": streams["results"]}, **more
-    )
+    rng = np.random.default_rng(seed)
+    drawn = [_shared.attention_operands(sizes, tokens, rng, spread) for tokens in passes]
+    vectors: StreamVectors = _shared.attention_vectors(sizes, drawn, expect, **more)
+    return vectors
 
 
 def slow_arrivals(free: StreamRun, seed: int) -> dict[str, Any]:
@@ -214,20 +199,11 @@ def test_sums_of_int8_that_wrap_stay_in_range() -> None:
 
 
 def random_sizes(seed: int) -> tuple[StreamingAttentionSizes, int]:
+    """Draw sizes and tokens, in some cases fewer than there is room for."""
     rng = np.random.default_rng(seed)
-    head_dim = int(rng.choice([4, 16]))
-    heads, lanes = int(rng.integers(1, 4)), int(rng.integers(1, 5))
-    tokens = int(rng.integers(lanes, 21 if head_dim == 4 else 9))
-    sizes = sizes_of(
-        str(rng.choice(["w16a32", "int16", "int8"])),
-        heads=heads,
-        head_dim=head_dim,
-        dims=int(rng.choice([d for d in (1, 2, 4, 8, 16) if d <= head_dim])),
-        lanes=lanes,
-        max_tokens=tokens + int(rng.integers(0, 2)) * 5,
-        exp_units=int(rng.choice([1, heads])),
-    )
-    return sizes, tokens
+    sizes = _shared.attention_sizes(FORMATS[list(FORMATS)[seed % 3]], rng)
+    tokens = sizes.max_tokens
+    return replace(sizes, max_tokens=tokens + 5 * int(rng.integers(0, 2))), tokens
 
 
 def hold_cycles(seed: int) -> None:

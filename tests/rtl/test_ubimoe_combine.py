@@ -1,6 +1,8 @@
 """Combine: bits against sums of Python integers, cycles against the formula."""
 
+import importlib.util
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,56 +20,30 @@ from headrace.rtl.ubimoe.dispatch import Dispatch
 from headrace.rtl.ubimoe.gate import Gate
 from headrace.rtl.verilog import to_verilog
 
-ONE = 1 << 22
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_kernels", Path(__file__).parent / "ubimoe_kernels.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+
 FEATURES = {"w16a32": (32, 22), "int16": (16, 10), "int8": (16, 10)}  # bits, fraction bits
 PORTS = ("command", "jobs", "rows", "values", "residual", "results")
 
 
-def signed(rng, bits):
-    """Draw a signed number, often at the ends of its range."""
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-    return rng.choice([low, high, -1, rng.randint(low, high), rng.randint(low, high)])
-
-
-def jobs_of(rng, tokens, choices, experts):
-    """Return for every expert in use its tokens, ascending; a token has `choices` of them."""
-    queues = {}
-    for token in range(tokens):
-        for expert in rng.sample(range(experts), choices):
-            queues.setdefault(expert, []).append(token)
-    return [queues[expert] for expert in sorted(queues)]
+def expect(sizes, mixture):
+    """Return sums of unlimited integers; the payloads hold their low bits."""
+    fraction = FEATURES[sizes.formats.name][1]
+    total = mixture.x.astype(object)
+    for tokens, scores, rows in mixture.jobs:
+        for token, p, y in zip(tokens, scores, rows.tolist(), strict=True):
+            total[token] += [v * p // 2 ** (44 - fraction) for v in y]
+    return total
 
 
 def work(sizes, rng, commands, dense=False, **more):
-    """Return the streams of commands (tokens, choices, experts), and the jobs of each."""
-    bits, fraction = FEATURES[sizes.formats.name]
-    width, streams = sizes.dims * sizes.row_beats, {name: [] for name in PORTS}
-    for tokens, choices, experts in commands:
-        x = [[signed(rng, bits) for _ in range(width)] for _ in range(tokens)]
-        streams["residual"] += beats(x, sizes, bits)
-        total = [row.copy() for row in x]
-        for queue in jobs_of(rng, tokens, choices, experts):
-            results = []
-            for token in queue:
-                p = ONE if dense else rng.choice([0, 1, ONE, rng.randint(0, ONE)])
-                y = [signed(rng, 32) for _ in range(width)]
-                results.append(y)
-                streams["rows"].append(token | p << 16)
-                for d in range(width):
-                    total[token][d] += y[d] * p // 2 ** (44 - fraction)
-            streams["jobs"].append(len(queue))
-            for first in range(0, len(queue), sizes.lanes):
-                group = [beats([y], sizes, 32) for y in results[first : first + sizes.lanes]]
-                streams["values"] += [y[b] for b in range(sizes.row_beats) for y in group]
-        streams["results"] += beats(total, sizes, bits)
-        streams["command"].append(tokens | choices << 16)
-    results = {"results": streams.pop("results")}
-    return StreamVectors(streams, results, **more)
-
-
-def beats(rows, sizes, bits):
-    """Return rows as payloads; what does not fit the bits wraps."""
-    return pack(np.array(rows, object).reshape(-1, sizes.dims).tolist(), bits)
+    """Return the streams of commands (tokens, choices, experts)."""
+    mixtures = [_shared.mixture(sizes, command, rng, dense) for command in commands]
+    return _shared.combine_vectors(sizes, mixtures, expect, **more)
 
 
 def later(times, seed):
@@ -78,20 +54,8 @@ def later(times, seed):
 
 def drawn(seed):
     rng = random.Random(seed)
-    sizes = CombineSizes(
-        formats=FORMATS[list(FORMATS)[seed % 3]],
-        dims=rng.randint(1, 3),
-        row_beats=rng.choice([1, 1, 2, 3, 5]),
-        lanes=rng.choice([1, 2, 3, 4, 8]),
-        max_tokens=rng.randint(1, 9),
-    )
-    commands = []
-    for _ in range(3):
-        experts = rng.randint(1, 5)
-        commands.append(
-            (rng.randint(1, sizes.max_tokens), rng.randint(1, min(3, experts)), experts)
-        )
-    return sizes, commands
+    sizes = _shared.combine_sizes(FORMATS[list(FORMATS)[seed % 3]], rng)
+    return sizes, [_shared.combine_command(sizes, rng) for _ in range(3)]
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -204,23 +168,20 @@ def test_gate_dispatch_and_combine_against_the_reference(precision):
     wide = [rng.integers(-(2**31), 2**31, (len(job.tokens), width)) for job in jobs]
     limit = 2 ** (formats.feature_bits - 1)
     residual = rng.integers(-limit, limit, (tokens, width))
-    groups = [y[first : first + lanes] for y in wide for first in range(0, len(y), lanes)]
-    beats_of = [group.reshape(-1, row_beats, dims).swapaxes(0, 1) for group in groups]
     route = routed(formats, x, w, top_k, dims)
     sizes = CombineSizes(
         formats=formats, dims=dims, row_beats=row_beats, lanes=lanes, max_tokens=tokens
     )
-    streams = {
-        "command": [tokens | top_k << 16],
-        "jobs": [job >> 8 for job in route["jobs"]],
-        "rows": route["rows"],
-        "values": [p for group in beats_of for p in pack(group.reshape(-1, dims).tolist(), 32)],
-        "residual": beats(residual.tolist(), sizes, formats.feature_bits),
-    }
-    counted = {"results": [0] * (tokens * row_beats)}
-    run = simulate_streams(Combine(sizes), StreamVectors(streams, counted), 5_000)
-    expected = fixed.combine(residual, jobs, wide, reference)
-    assert run.results["results"] == beats(expected.tolist(), sizes, formats.feature_bits)
+    queues = [(job.tokens.tolist(), job.probabilities.tolist()) for job in jobs]
+    mixture = _shared.Mixture(
+        residual, top_k, [(*queue, y) for queue, y in zip(queues, wide, strict=True)]
+    )
+    vectors = _shared.combine_vectors(
+        sizes, [mixture], lambda *_: fixed.combine(residual, jobs, wide, reference)
+    )
+    assert [job >> 8 for job in route["jobs"]] == vectors.inputs["jobs"]
+    assert route["rows"] == vectors.inputs["rows"]
+    assert simulate_streams(Combine(sizes), vectors, 5_000).results == vectors.results
 
 
 def test_wrong_sizes_are_refused():

@@ -1,6 +1,9 @@
 """Dispatch: jobs and rows against sorting in Python, cycles against the formula."""
 
+import importlib.util
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,48 +11,36 @@ import pytest
 from headrace.arch.ubimoe.dispatch import DispatchSizes
 from headrace.errors import InputError
 from headrace.rtl.lint import lint
-from headrace.rtl.streams import StreamVectors, run_regression, simulate_streams
+from headrace.rtl.streams import run_regression, simulate_streams
 from headrace.rtl.ubimoe.dispatch import Dispatch
 from headrace.rtl.verilog import to_verilog
 
-ONE = 1 << 22
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_kernels", Path(__file__).parent / "ubimoe_kernels.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+routing = _shared.routing
 
 
-def routing(rng, tokens, allowed, top_k):
-    """Draw for each token different experts out of `allowed`, with scores up to one."""
-    return [[(e, rng.randint(0, ONE)) for e in rng.sample(allowed, top_k)] for _ in range(tokens)]
+def expect(sizes, choices):
+    """Return the jobs by sorting all choices."""
+    pairs = sorted((e, t, score) for t, token in enumerate(choices) for e, score in token)
+    return [(e, [p[1:] for p in pairs if p[0] == e]) for e in sorted({p[0] for p in pairs})]
 
 
-def work(commands, **more):
-    """Return the streams of some routings: jobs by sorting all choices."""
-    jobs, rows = [], []
-    for choices in commands:
-        pairs = [(e, t, score) for t, token in enumerate(choices) for e, score in token]
-        pairs.sort()
-        experts = [e for e, _, _ in pairs]
-        jobs += [e | experts.count(e) << 8 for e in sorted(set(experts))]
-        rows += [t | score << 16 for _, t, score in pairs]
-    beats = [
-        sum((e | score << 8) << 31 * rank for rank, (e, score) in enumerate(token))
-        for choices in commands
-        for token in choices
-    ]
-    inputs = {"command": [len(c) for c in commands], "choices": beats}
-    return StreamVectors(inputs, {"jobs": jobs, "rows": rows}, **more)
+def work(sizes, commands, **more):
+    return _shared.dispatch_vectors(sizes, commands, expect, **more)
 
 
 def drawn(seed):
     """Return sizes and a list of routings, some experts chosen by nobody."""
     rng = random.Random(seed)
-    experts = rng.choice([1, 2, 3, 5, 8, 16])
-    top_k = rng.randint(1, min(experts, 4))
-    sizes = DispatchSizes(max_tokens=rng.randint(1, 12), experts=experts, top_k=top_k)
-    commands = []
-    for _ in range(3):
-        allowed = rng.sample(range(experts), rng.randint(top_k, experts))
-        commands.append(routing(rng, rng.randint(1, sizes.max_tokens), allowed, top_k))
+    sizes = _shared.dispatch_sizes(rng)
+    commands = [_shared.some_routing(sizes, rng) for _ in range(3)]
     # A full queue, and the expert of the highest number.
-    commands.append(routing(rng, sizes.max_tokens, list(range(experts))[-top_k:], top_k))
+    last = list(range(sizes.experts))[-sizes.top_k :]
+    commands.append(routing(rng, sizes.max_tokens, last, sizes.top_k))
     return sizes, commands
 
 
@@ -62,8 +53,8 @@ def later(times, seed):
 @pytest.mark.parametrize("seed", range(16))
 def test_jobs_and_rows_with_and_without_stalls(seed):
     sizes, commands = drawn(seed)
-    free = simulate_streams(Dispatch(sizes), work(commands), 20_000)
-    vectors = work(commands, arrivals=later(free.times, seed))
+    free = simulate_streams(Dispatch(sizes), work(sizes, commands), 20_000)
+    vectors = work(sizes, commands, arrivals=later(free.times, seed))
     stalled = simulate_streams(Dispatch(sizes), vectors, 20_000)
     assert free.results == vectors.results
     assert stalled.results == vectors.results
@@ -72,13 +63,10 @@ def test_jobs_and_rows_with_and_without_stalls(seed):
 
 @pytest.mark.parametrize("held", ["jobs", "rows"])
 def test_either_output_goes_on_while_the_other_one_is_held(held):
-    rng = random.Random(5)
-    vectors = work([routing(rng, 6, [0, 2, 3], 2)])
+    sizes = DispatchSizes(max_tokens=6, experts=4, top_k=2)
+    vectors = work(sizes, [routing(random.Random(5), 6, [0, 2, 3], 2)])
     late = {held: np.full(len(vectors.results[held]), 200)}
-    run = simulate_streams(
-        Dispatch(DispatchSizes(max_tokens=6, experts=4, top_k=2)),
-        work([routing(random.Random(5), 6, [0, 2, 3], 2)], arrivals=late),
-    )
+    run = simulate_streams(Dispatch(sizes), replace(vectors, arrivals=late))
     assert run.results == vectors.results
     other = "rows" if held == "jobs" else "jobs"
     assert run.times[other][-1] < 30
@@ -88,7 +76,7 @@ def test_either_output_goes_on_while_the_other_one_is_held(held):
 @pytest.mark.parametrize("seed", range(16))
 def test_cycles_are_those_of_the_formula(seed):
     sizes, commands = drawn(seed)
-    vectors = work(commands)
+    vectors = work(sizes, commands)
     run = simulate_streams(Dispatch(sizes), vectors, 20_000)
     ends = np.cumsum([len(choices) * sizes.top_k for choices in commands]) - 1
     for choices, begin, end in zip(
@@ -104,7 +92,7 @@ def test_verilog(simulator):
     sizes = DispatchSizes(max_tokens=20, experts=16, top_k=2)
     commands = [routing(rng, n, rng.sample(range(16), 11), 2) for n in (20, 7, 13)]
     names = ("command", "choices", "jobs", "rows")
-    vectors = work(commands, stall=dict.fromkeys(names, 0.3))
+    vectors = work(sizes, commands, stall=dict.fromkeys(names, 0.3))
     done = run_regression(to_verilog(Dispatch(sizes), "dispatch"), "dispatch", vectors, simulator)
     assert done.passed, done.message
 

@@ -1,7 +1,9 @@
 """The gate: bits against rule 5 in Python integers, cycles against the formula."""
 
+import importlib.util
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,13 @@ from headrace.rtl.lint import lint
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams
 from headrace.rtl.ubimoe.gate import Gate
 from headrace.rtl.verilog import to_verilog
+
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_kernels", Path(__file__).parent / "ubimoe_kernels.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+choices_beats = _shared.choices_beats
 
 ONE = 1 << 22
 # Bits and fraction bits of operands and of weights.
@@ -50,55 +59,18 @@ def choose(scores, top_k):
     return [(e, exponential(best - scores[e]) * (2**44 // total) >> 22) for e in order]
 
 
-def payload(choices):
-    return sum((e | p << 8) << 31 * rank for rank, (e, p) in enumerate(choices))
-
-
-def number(rng, bits, fraction, spread):
-    """Draw a normal number of a standard deviation, or any of the range."""
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-    if spread is None:
-        return rng.choice([low, high, rng.randint(low, high)])
-    return min(max(round(rng.gauss(0, spread) * 2**fraction), low), high)
-
-
-def operands(rng, sizes, tokens):
-    """Return weights and rows: natural, over the whole range, zero; some experts twins."""
-    bits, fraction, weight_bits, weight_fraction = WIDTHS[sizes.formats.name]
-    width = sizes.dims * sizes.row_beats
-    spread = rng.choice([2 / math.sqrt(width), 2 / math.sqrt(width), None])
-    weights = [
-        [number(rng, weight_bits, weight_fraction, spread) for _ in range(width)]
-        for _ in range(sizes.experts)
-    ]
-    for _ in range(sizes.experts // 3):
-        weights[rng.randrange(sizes.experts)] = rng.choice(weights)
-    rows = []
-    for _ in range(tokens):
-        spread = rng.choice([1, 1, 0, 0.1, None])
-        rows.append([number(rng, bits, fraction, spread) for _ in range(width)])
-    return weights, rows
-
-
 def work(sizes, rng, commands, **more):
     """Return the streams of commands of so many tokens, and all scores."""
-    bits, _, weight_bits, _ = WIDTHS[sizes.formats.name]
-    streams, seen = {name: [] for name in PORTS}, []
-    for tokens in commands:
-        weights, rows = operands(rng, sizes, tokens)
-        streams["command"].append(tokens)
-        streams["weights"] += beats(weights, sizes, weight_bits)
-        streams["inputs"] += beats(rows, sizes, bits)
-        for row in rows:
-            seen.append(scores_of(row, weights, sizes.formats.name))
-            choices = choose(seen[-1], sizes.top_k)
-            streams["choices"].append(payload(choices))
-    results = {"choices": streams.pop("choices")}
-    return StreamVectors(streams, results, **more), seen
+    seen = []
 
+    def expect(sizes, command):
+        weights, rows = (values.tolist() for values in command)
+        scores = [scores_of(row, weights, sizes.formats.name) for row in rows]
+        seen.extend(scores)
+        return [choose(one, sizes.top_k) for one in scores]
 
-def beats(rows, sizes, bits):
-    return pack(np.array(rows, object).reshape(-1, sizes.dims).tolist(), bits)
+    drawn = [_shared.gate_operands(sizes, tokens, rng) for tokens in commands]
+    return _shared.gate_vectors(sizes, drawn, expect, **more), seen
 
 
 def later(times, seed):
@@ -108,16 +80,7 @@ def later(times, seed):
 
 
 def drawn(seed):
-    rng = random.Random(seed)
-    experts = rng.choice([1, 2, 3, 4, 5, 8, 16])
-    return GateSizes(
-        formats=FORMATS[list(FORMATS)[seed % 3]],
-        experts=experts,
-        top_k=rng.randint(1, experts),
-        dims=rng.choice([1, 2, 3, 4, 5, 8]),
-        row_beats=rng.choice([1, 2, 3, 8]),
-        max_tokens=8,
-    )
+    return _shared.gate_sizes(FORMATS[list(FORMATS)[seed % 3]], random.Random(seed))
 
 
 @pytest.mark.parametrize("seed", range(9))
@@ -165,7 +128,7 @@ def test_ties_go_to_the_lower_expert(precision):
     assert [[e for e, _ in token] for token in choices] == ranks
     vectors = StreamVectors(
         {"command": [5], "weights": pack(weights, weight_bits), "inputs": pack(rows, bits)},
-        {"choices": [payload(token) for token in choices]},
+        {"choices": choices_beats(choices)},
     )
     assert simulate_streams(Gate(sizes), vectors, 5_000).results == vectors.results
 
@@ -185,7 +148,7 @@ def test_scores_at_the_ends_of_the_range(lowest):
     assert max(scores) == 2**31 - 2**16
     vectors = StreamVectors(
         {"command": [1], "weights": pack(weights, 16), "inputs": pack([row], 16)},
-        {"choices": [payload(choose(scores, 4))]},
+        {"choices": choices_beats([choose(scores, 4)])},
     )
     assert simulate_streams(Gate(sizes), vectors, 5_000).results == vectors.results
 

@@ -1,7 +1,9 @@
 """Layer norm: its bits under stalls, and its cycles without any."""
 
+import importlib.util
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,15 @@ from headrace.models.kernels import fixed as reference
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
 from headrace.rtl.ubimoe.layer_norm import LayerNorm
 from headrace.rtl.verilog import to_verilog
+
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_kernels", Path(__file__).parent / "ubimoe_kernels.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+norm_command = _shared.norm_command
+norm_sizes = _shared.norm_sizes
+norm_vectors = _shared.norm_vectors
 
 LIMIT = 10_000  # cycles; what hangs is found soon
 
@@ -46,45 +57,17 @@ def normalised(row, gains, offsets, precision):
     return results
 
 
-def drawn_row(width, precision, kind, generator):
-    """Draw a row: ordinary, of equal features, or of anything (where sums and products wrap)."""
-    bits, fraction, *_ = PRECISIONS[precision]
-    one = 1 << fraction
-    if kind == "ordinary":
-        return [round(generator.gauss(0.3, 1.2) * one) for _ in range(width)]
-    if kind == "equal":
-        return [generator.randint(-2 * one, 2 * one)] * width
-    edge = 1 << (bits - 1)
-    return [generator.choice([-edge, edge - 1, generator.randrange(-edge, edge)])] + [
-        generator.randrange(-edge, edge) for _ in range(width - 1)
-    ]
+def expect(sizes, command):
+    gains, offsets, rows = (values.tolist() for values in command)
+    return [normalised(row, gains, offsets, sizes.formats.name) for row in rows]
 
 
-def case(sizes, tokens, seed, kinds=("ordinary", "equal", "anything")):
-    """Return the payloads of a command and what must come of it."""
-    precision, generator = sizes.formats.name, random.Random(seed)
-    bits, _, operand_bits, *_ = PRECISIONS[precision]
-    gains, offsets = (
-        [generator.randrange(-(2**15), 2**15) if wild else generator.randrange(6000)
-         for wild in (generator.random() < 0.3 for _ in range(sizes.width))]
-        for _ in range(2)
-    )  # fmt: skip
-    rows = [
-        drawn_row(sizes.width, precision, kinds[i % len(kinds)], generator) for i in range(tokens)
-    ]
-    beats = range(0, sizes.width, sizes.dims)
-    pairs = [v for pair in zip(gains, offsets, strict=True) for v in pair]
-    results = [normalised(row, gains, offsets, precision) for row in rows]
-    return {
-        "command": [tokens],
-        "parameters": pack([pairs[2 * i : 2 * (i + sizes.dims)] for i in beats], 16),
-        "inputs": pack([row[i : i + sizes.dims] for row in rows for i in beats], bits),
-        "results": pack([row[i : i + sizes.dims] for row in results for i in beats], operand_bits),
-    }
-
-
-def joined(*cases):
-    return {name: [item for one in cases for item in one[name]] for name in cases[0]}
+def case(sizes, *tokens, seed):
+    """Return the payloads of commands of so many tokens and what must come of them."""
+    generator = random.Random(seed)
+    commands = [norm_command(sizes, count, generator) for count in tokens]
+    drawn = norm_vectors(sizes, commands, expect)
+    return {**drawn.inputs, **drawn.results}
 
 
 def vectors(streams, **more):
@@ -161,10 +144,9 @@ def test_reference_and_rtl_agree(precision):
 @pytest.mark.parametrize("seed", range(12))
 def test_any_sizes_under_any_stalls(seed):
     generator = random.Random(seed)
-    dims, row_beats = generator.randint(1, 9), generator.choice([1, 2, 3, 7, 20, 80])
-    sizes = sized(generator.choice(list(PRECISIONS)), dims * row_beats, dims)
-    tokens = [generator.randint(1, 1 + 400 // row_beats) for _ in range(3)]
-    streams = joined(*(case(sizes, count, seed=count) for count in tokens))
+    sizes = norm_sizes(FORMATS[list(PRECISIONS)[seed % 3]], generator)
+    tokens = [generator.randint(1, 1 + 400 // sizes.row_beats) for _ in range(3)]
+    streams = case(sizes, *tokens, seed=seed)
     paces = {name: generator.choice([0, 0.5, 1, 2]) for name in streams}
     work = vectors(streams, arrivals=stalled(streams, seed, paces))
     run = simulate_streams(LayerNorm(sizes), work, LIMIT)
@@ -219,7 +201,7 @@ def test_cycles_are_those_of_the_docs():
 def test_a_command_follows_another(paces):
     """The second one's parameters and rows do not touch the first one's."""
     sizes = sized("int8", 8, 2)
-    streams = joined(*(case(sizes, tokens, seed=tokens) for tokens in (7, 1, 30)))
+    streams = case(sizes, 7, 1, 30, seed=5)
     work = vectors(streams, arrivals=stalled(streams, 5, paces))
     run = simulate_streams(LayerNorm(sizes), work, LIMIT)
     assert run.results["results"] == streams["results"]
@@ -275,7 +257,7 @@ def test_operands_at_their_limits(precision, expected):
 )
 def test_verilog_agrees_under_stalls(simulator, precision):
     sizes = sized(precision, 8, 4)
-    streams = joined(case(sizes, 30, seed=8), case(sizes, 5, seed=9))
+    streams = case(sizes, 30, 5, seed=8)
     work = vectors(streams, stall={"inputs": 0.2, "results": 0.3, "parameters": 0.5})
     verilog = to_verilog(LayerNorm(sizes), "layer_norm")
     done = run_regression(verilog, "layer_norm", work, simulator)

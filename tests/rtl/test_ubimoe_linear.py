@@ -1,9 +1,10 @@
 """UbiMoE's linear kernel against integers written down from docs/ubimoe-numerics.md."""
 
+import importlib.util
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,21 @@ from headrace.models.kernels import fixed
 from headrace.models.kernels.fixed import linear
 from headrace.rtl.lint import lint
 from headrace.rtl.netlist import map_netlist
-from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
+from headrace.rtl.streams import run_regression, simulate_streams, unpack
 from headrace.rtl.ubimoe.linear import Linear
 from headrace.rtl.verilog import to_verilog
+
+_SPEC = importlib.util.spec_from_file_location(
+    "ubimoe_kernels", Path(__file__).parent / "ubimoe_kernels.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+Job = _shared.Job
+draw_job = _shared.linear_job
+draw_shape = _shared.linear_shape
+gelu_job = _shared.gelu_job
+linear_sizes = _shared.linear_sizes
+linear_vectors = _shared.linear_vectors
 
 # Operand bits, weight bits, and the right shift of a product to 22 fraction bits.
 PRECISIONS = {"w16a32": (32, 16, 14), "int16": (16, 16, 1), "int8": (8, 8, -8)}
@@ -49,14 +62,6 @@ POINTS = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    x: np.ndarray  # rows, in_tiles T_in
-    w: np.ndarray  # out_tiles T_out, in_tiles T_in
-    b: np.ndarray  # out_tiles T_out
-    gelu: bool = False
-
-
 def wrap(values):
     return ((values + 2**31) & (2**32 - 1)) - 2**31
 
@@ -82,81 +87,16 @@ def gelu(x):
     return max(x, 0) - (here + ((there - here) * f >> 17))
 
 
-def draw_job(sizes, shape, rng, extreme=False):
-    operand_bits, weight_bits, _ = PRECISIONS[sizes.formats.name]
-    rows, in_tiles, out_tiles = shape
-    inputs, outputs = in_tiles * sizes.tile_in, out_tiles * sizes.tile_out
-
-    def numbers(bits, *shape):
-        half = 2 ** (bits - 1)
-        if extreme:
-            return rng.choice([-half, half - 1, -1, 0, 1], shape)
-        return rng.integers(-half, half, shape)
-
-    return Job(
-        numbers(operand_bits, rows, inputs),
-        numbers(weight_bits, outputs, inputs),
-        numbers(16, outputs),
-    )
-
-
-def draw_shape(sizes, rng):
-    shapes = [
-        (i, o)
-        for i, o in product(range(1, sizes.max_in_tiles + 1), range(1, sizes.max_out_tiles + 1))
-        if i * o <= sizes.max_tiles
-    ]
-    return (int(rng.integers(1, 3 * sizes.lanes + 1)), *shapes[rng.integers(len(shapes))])
-
-
-def cut(number, count, bits):
-    return [number >> (bits * i) & ((1 << bits) - 1) for i in range(count)]
-
-
-def image(sizes, job):
-    """Return the beats of a load: biases per output tile, then the tiles, low bits first."""
-    weight_bits = PRECISIONS[sizes.formats.name][1]
-    t_in, t_out, beat = sizes.tile_in, sizes.tile_out, sizes.beat_bits
-    beats = []
-    for o in range(0, len(job.b), t_out):
-        beats += cut(pack([job.b[o : o + t_out]], 16)[0], -(-16 * t_out // beat), beat)
-    for o in range(0, len(job.b), t_out):
-        for i in range(0, job.w.shape[1], t_in):
-            tile = job.w[o : o + t_out, i : i + t_in].ravel()
-            bits = weight_bits * t_in * t_out
-            beats += cut(pack([tile], weight_bits)[0], -(-bits // beat), beat)
-    return beats
-
-
-def results(sizes, job, shift):
-    """Return the payloads of a computation: group, output tile, lane."""
-    rows = expected(job, sizes.bias_fraction, shift)
-    if job.gelu:
+def results(sizes, job):
+    """Return the wide rows of a computation, by the oracle."""
+    rows = expected(job, sizes.bias_fraction, PRECISIONS[sizes.formats.name][2])
+    if sizes.gelu and job.gelu:
         rows = np.vectorize(gelu, otypes=[np.int64])(rows)
-    found = []
-    for group in range(0, len(rows), sizes.lanes):
-        for o in range(0, rows.shape[1], sizes.tile_out):
-            found.extend(rows[group : group + sizes.lanes, o : o + sizes.tile_out])
-    return pack(found, 32)
+    return rows
 
 
 def vectors(sizes, jobs, **more):
-    operand_bits, _, shift = PRECISIONS[sizes.formats.name]
-    tiles = [(len(j.x), j.x.shape[1] // sizes.tile_in, len(j.b) // sizes.tile_out) for j in jobs]
-    beats = [row.reshape(-1, sizes.tile_in) for j in jobs for row in j.x]
-    return StreamVectors(
-        {
-            "load": [i | o << 16 for _, i, o in tiles],
-            "compute": [
-                n | i << 16 | o << 32 | j.gelu << 48
-                for (n, i, o), j in zip(tiles, jobs, strict=True)
-            ],
-            "weights": [beat for j in jobs for beat in image(sizes, j)],
-            "inputs": pack(np.concatenate(beats), operand_bits),
-        },
-        {"results": [p for j in jobs for p in results(sizes, j, shift)]},
-        **more,
-    )
+    return linear_vectors(sizes, jobs, results, **more)
 
 
 def drawn(sizes, seed, jobs=3, extreme=False, **more):
@@ -242,12 +182,7 @@ def test_sums_wrap(precision):
 def gelu_vectors(sizes, seed, **more):
     """Draw jobs with and without GELU, many results in its curved part, some beyond."""
     rng = np.random.default_rng(seed)
-    drop = {"w16a32": 8, "int16": 6, "int8": 0}[sizes.formats.name]
-    jobs = []
-    for number in range(4):
-        job = draw_job(sizes, draw_shape(sizes, rng), rng)
-        bias = job.b >> rng.choice([1, 6, 6], job.b.shape)
-        jobs.append(replace(job, w=job.w >> drop, b=bias, gelu=number != 1))
+    jobs = [gelu_job(sizes, rng, number != 1) for number in range(4)]
     shift = PRECISIONS[sizes.formats.name][2]
     values = np.concatenate([expected(j, sizes.bias_fraction, shift).ravel() for j in jobs])
     assert (abs(values) < 5.5 * 2**22).mean() > 0.2
@@ -297,7 +232,8 @@ def test_verilog_is_clean(point):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_random_sizes(seed):
-    sizes = draw_sizes(np.random.default_rng(seed))
+    formats = FORMATS[list(FORMATS)[seed % 3]]
+    sizes = linear_sizes(formats, np.random.default_rng(seed))
     work = with_arrivals(drawn(sizes, seed, jobs=4, extreme=seed % 4 == 0), seed)
     assert simulate_streams(Linear(sizes), work).results == work.results
 
@@ -308,23 +244,6 @@ def test_only_multipliers_take_dsp(precision, dsp_each):
     sizes = replace(POINTS[precision], tile_in=2, tile_out=2, lanes=2, gelu=False)
     counts = map_netlist(to_verilog(Linear(sizes), "linear"), "linear")
     assert counts.dsp == 8 * dsp_each
-
-
-def draw_sizes(rng):
-    most_in, most_out = int(rng.integers(1, 5)), int(rng.integers(1, 6))
-    return LinearSizes(
-        formats=FORMATS[str(rng.choice(list(FORMATS)))],
-        tile_in=int(rng.integers(1, 6)),
-        tile_out=int(rng.integers(1, 4)),
-        lanes=int(rng.integers(1, 5)),
-        max_in_tiles=most_in,
-        max_out_tiles=most_out,
-        max_tiles=int(rng.integers(1, most_in * most_out + 1)),
-        slots=int(rng.integers(1, 3)),
-        beat_bits=int(rng.integers(8, 100)),
-        bias_fraction=int(rng.integers(8, 13)),
-        gelu=bool(rng.integers(2)),
-    )
 
 
 @pytest.mark.parametrize(
