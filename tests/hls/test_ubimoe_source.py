@@ -230,8 +230,9 @@ def test_tcl_runs_with_stub_commands(tmp_path: Path):
     for line in every:
         if line.startswith("add_files"):
             assert Path(re.search(r"\{(.*?)\}", line)[1]).is_file()
-    some = lines("-f", "run_hls.tcl", "-tclargs", "gate", "dispatch")
-    assert [line.split()[1] for line in some if line.startswith("set_top")] == ["gate", "dispatch"]
+    for arguments in (["gate", "dispatch"], ["-f", "run_hls.tcl", "-tclargs", "gate", "dispatch"]):
+        some = [line for line in lines(*arguments) if line.startswith("set_top")]
+        assert some == ["set_top gate", "set_top dispatch"]
 
 
 # Two readings of one page.

@@ -4,9 +4,14 @@
 
 set here [file dirname [file normalize [info script]]]
 set kernels {@kernels@}
-set place [lsearch -exact $argv -tclargs]
-if {$place >= 0} {
-    set kernels [lrange $argv [expr {$place + 1}] end]
+set chosen {}
+foreach word $argv {
+    if {$word in $kernels} {
+        lappend chosen $word
+    }
+}
+if {[llength $chosen] > 0} {
+    set kernels $chosen
 }
 
 foreach kernel $kernels {
