@@ -23,6 +23,7 @@ __all__ = [
     "prefixed",
     "read_master_ports",
     "register_slave_ports",
+    "stream_bits",
 ]
 
 ADDRESS_BITS = 40  # of the Zynq UltraScale+ memory map
@@ -31,6 +32,11 @@ _OUTSTANDING = 16  # bursts under way, as in the published design
 _FIFO_BEATS = 32  # two bursts, one cell deep in LUT RAM
 _BOUNDARY = 4096  # bytes; no burst crosses a multiple
 _DATA_BITS = 32
+
+
+def stream_bits(bits: int) -> int:
+    """Return the width of an AXI4-Stream that carries `bits`: a power of two, at least 8."""
+    return max(8, 1 << (bits - 1).bit_length())
 
 
 def register_slave_ports(address_bits: int) -> dict[str, Any]:

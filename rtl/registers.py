@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from headrace.rtl.names import verilog_identifier
 
-__all__ = ["WORD_BYTES", "Field", "Register", "RegisterMap"]
+__all__ = ["WORD_BYTES", "Field", "Register", "RegisterMap", "flags", "number"]
 
 WORD_BYTES = 4
 _WORD_BITS = 32
@@ -63,6 +63,27 @@ class Register:
     def mask(self) -> int:
         """The bits that belong to a field."""
         return sum(((1 << field.width) - 1) << field.low for field in self.fields)
+
+
+def number(
+    name: str, offset: int, summary: str, access: str = "read/write", width: int = 16
+) -> Register:
+    """Return a register that holds one number of `width` bits."""
+    return Register(
+        name=name,
+        offset=offset,
+        access=access,
+        summary=summary,
+        fields=(Field(name="value", width=width, summary=summary),),
+    )
+
+
+def flags(name: str, offset: int, access: str, summary: str, *bits: tuple[str, str]) -> Register:
+    """Return a register of single bits, each a name and what it means, from bit 0 on."""
+    fields = tuple(
+        Field(name=flag, low=bit, width=1, summary=text) for bit, (flag, text) in enumerate(bits)
+    )
+    return Register(name=name, offset=offset, access=access, summary=summary, fields=fields)
 
 
 class RegisterMap:

@@ -15,13 +15,14 @@ from headrace.arch.point import Point
 from headrace.arch.tellme.engine import EngineSizes, engine_sizes
 from headrace.arch.tellme.packing import pack_weights
 from headrace.errors import InputError
+from headrace.rtl.axi import stream_bits
 from headrace.rtl.emit import emit_folder
 from headrace.rtl.names import verilog_identifier
 from headrace.rtl.ports import signature_ports
 from headrace.rtl.tellme.draw import random_vectors
 from headrace.rtl.tellme.engine import TernaryMatmul
 from headrace.rtl.tellme.registers import register_map
-from headrace.rtl.tellme.shell import RESULT_BITS, TellmeShell, stream_bits
+from headrace.rtl.tellme.shell import RESULT_BITS, TellmeShell
 from headrace.rtl.tellme.verify import write_vectors
 from headrace.rtl.verilog import to_verilog
 from headrace.rtl.vivado import VivadoProject, vivado_script

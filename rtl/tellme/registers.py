@@ -1,31 +1,12 @@
 """Register map of the engine's AXI shell."""
 
-from headrace.rtl.registers import Field, Register, RegisterMap
+from headrace.rtl.registers import Field, Register, RegisterMap, flags, number
 
 __all__ = ["IDENTITY", "MAX_PORTS", "register_map"]
 
 IDENTITY = 0x48545401  # "HTT", version 1 of this map
 MAX_PORTS = 4
 _FIRST_BASE = 0x60
-
-
-def _number(
-    name: str, offset: int, summary: str, access: str = "read/write", width: int = 16
-) -> Register:
-    return Register(
-        name=name,
-        offset=offset,
-        access=access,
-        summary=summary,
-        fields=(Field(name="value", width=width, summary=summary),),
-    )
-
-
-def _flags(name: str, offset: int, access: str, summary: str, *flags: tuple[str, str]) -> Register:
-    fields = tuple(
-        Field(name=flag, low=bit, width=1, summary=text) for bit, (flag, text) in enumerate(flags)
-    )
-    return Register(name=name, offset=offset, access=access, summary=summary, fields=fields)
 
 
 def register_map(weight_ports: int) -> RegisterMap:
@@ -38,15 +19,15 @@ def register_map(weight_ports: int) -> RegisterMap:
     for port in range(weight_ports):
         offset = _FIRST_BASE + 8 * port
         low = f"bits 31:0 of port {port}'s weight address, a multiple of 16 port words"
-        bases.append(_number(f"base{port}_low", offset, low, width=32))
+        bases.append(number(f"base{port}_low", offset, low, width=32))
         high = f"bits 39:32 of port {port}'s weight address"
-        bases.append(_number(f"base{port}_high", offset + 4, high, width=8))
+        bases.append(number(f"base{port}_high", offset + 4, high, width=8))
     return RegisterMap(
         [
-            _number("identity", 0x00, f"0x{IDENTITY:08x}: this map and its version", "read", 32),
-            _number("point", 0x04, "first 32 bits of the point's hash", "read", 32),
+            number("identity", 0x00, f"0x{IDENTITY:08x}: this map and its version", "read", 32),
+            number("point", 0x04, "first 32 bits of the point's hash", "read", 32),
             _geometry(),
-            _flags(
+            flags(
                 "status",
                 0x10,
                 "read",
@@ -56,7 +37,7 @@ def register_map(weight_ports: int) -> RegisterMap:
                 ("load_queued", "load_start would be refused"),
                 ("compute_queued", "compute_start would be refused"),
             ),
-            _flags(
+            flags(
                 "error",
                 0x14,
                 "read",
@@ -65,24 +46,24 @@ def register_map(weight_ports: int) -> RegisterMap:
                 ("load_refused", "load_start while one was queued; it was dropped"),
                 ("compute_refused", "compute_start while one was queued; it was dropped"),
             ),
-            _number("cycles", 0x18, "cycles in which a computation was under way", "read", 32),
-            _flags("clear", 0x1C, "command", "clear", ("all", "set cycles and error to 0")),
-            _number("load_rows", 0x20, "row blocks of the load"),
-            _number("load_groups", 0x24, "output groups of the load"),
-            _number("load_beats", 0x28, "words to read from every port", width=32),
-            _flags("load_start", 0x2C, "command", "queue a load", ("go", "any value")),
-            _number("compute_rows", 0x40, "row blocks of the computation"),
-            _number("compute_groups", 0x44, "output groups of the computation"),
-            _number("compute_stride", 0x48, "output groups from one row to the next in the slot"),
-            _number("compute_tokens", 0x4C, "tokens of the computation"),
-            _flags(
+            number("cycles", 0x18, "cycles in which a computation was under way", "read", 32),
+            flags("clear", 0x1C, "command", "clear", ("all", "set cycles and error to 0")),
+            number("load_rows", 0x20, "row blocks of the load"),
+            number("load_groups", 0x24, "output groups of the load"),
+            number("load_beats", 0x28, "words to read from every port", width=32),
+            flags("load_start", 0x2C, "command", "queue a load", ("go", "any value")),
+            number("compute_rows", 0x40, "row blocks of the computation"),
+            number("compute_groups", 0x44, "output groups of the computation"),
+            number("compute_stride", 0x48, "output groups from one row to the next in the slot"),
+            number("compute_tokens", 0x4C, "tokens of the computation"),
+            flags(
                 "compute_mode",
                 0x50,
                 "read/write",
                 "how results are framed",
                 ("last_per_job", "TLAST on the last token only, not on every token"),
             ),
-            _flags("compute_start", 0x54, "command", "queue a computation", ("go", "any value")),
+            flags("compute_start", 0x54, "command", "queue a computation", ("go", "any value")),
             *bases,
         ]
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,19 +14,16 @@ from headrace.rtl.axi import (
     prefixed,
     read_master_ports,
     register_slave_ports,
+    stream_bits,
 )
+from headrace.rtl.external import instantiate
 from headrace.rtl.striped_reader import StripedReader, port_prefix
 from headrace.rtl.tellme.engine import TernaryMatmul
 from headrace.rtl.tellme.registers import IDENTITY, MAX_PORTS, register_map
 
-__all__ = ["RESULT_BITS", "TellmeShell", "stream_bits"]
+__all__ = ["RESULT_BITS", "TellmeShell"]
 
 RESULT_BITS = 32
-
-
-def stream_bits(bits: int) -> int:
-    """Return the width of an AXI4-Stream that carries `bits`: a power of two, at least 8."""
-    return max(8, 1 << (bits - 1).bit_length())
 
 
 class TellmeShell(wiring.Component):
@@ -126,14 +123,7 @@ class TellmeShell(wiring.Component):
         if self.external is None:
             m.submodules.engine = engine = TernaryMatmul(self.sizes)
             return engine
-        name, signature = self.external
-        outline = signature.create(path=("engine",))
-        connections: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
-        for path, member, signal in signature.flatten(outline):
-            direction = "i" if member.flow is In else "o"
-            connections[f"{direction}_{'__'.join(map(str, path))}"] = Value.cast(signal)
-        m.submodules.engine = Instance(name, **connections)
-        return outline
+        return instantiate(m, "engine", *self.external)
 
     def _load(self, m: Module, registers: Any, engine: Any) -> tuple[Signal, Signal]:
         """Queue a load; read its weights and tell the engine once the ports are free.

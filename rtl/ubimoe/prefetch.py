@@ -10,9 +10,9 @@ from headrace.arch.ubimoe.prefetch import PrefetchSizes
 from headrace.rtl.axi import ADDRESS_BITS, connect_ports, prefixed, read_master_ports
 from headrace.rtl.striped_reader import StripedReader, port_prefix
 
-__all__ = ["Prefetch", "job_layout"]
+__all__ = ["STRIDE_BITS", "Prefetch", "job_layout"]
 
-_STRIDE_BITS = 32
+STRIDE_BITS = 32
 
 
 def job_layout(ports: int) -> data.StructLayout:
@@ -20,7 +20,7 @@ def job_layout(ports: int) -> data.StructLayout:
     return data.StructLayout(
         {
             "expert": unsigned(8),
-            "stride": unsigned(_STRIDE_BITS),
+            "stride": unsigned(STRIDE_BITS),
             "beats": unsigned(32),
             "bases": data.ArrayLayout(unsigned(ADDRESS_BITS), ports),
         }
@@ -84,7 +84,7 @@ class Prefetch(wiring.Component):
         burst_bits = sizes.burst_bytes.bit_length() - 1
         job = Signal(self.jobs.payload.shape(), reset_less=True)
         held, placed = Signal(), Signal()  # there is a job; its place is known
-        place = Signal(8 + _STRIDE_BITS - burst_bits, reset_less=True)  # in bursts
+        place = Signal(8 + STRIDE_BITS - burst_bits, reset_less=True)  # in bursts
         m.d.comb += [
             self.jobs.ready.eq(~held),
             reader.reads.valid.eq(placed),

@@ -10,8 +10,9 @@ from headrace.arch.tellme import TELLME
 from headrace.arch.tellme.engine import engine_sizes
 from headrace.arch.tellme.packing import pack_weights
 from headrace.errors import InputError
+from headrace.rtl.axi import stream_bits
 from headrace.rtl.tellme.registers import IDENTITY, register_map
-from headrace.rtl.tellme.shell import TellmeShell, stream_bits
+from headrace.rtl.tellme.shell import TellmeShell
 
 POINT = {
     "group_size": 2,
