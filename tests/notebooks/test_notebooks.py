@@ -24,5 +24,5 @@ def test_notebook_runs(path, tmp_path):
     assert len(pictures) >= 4
 
 
-def test_there_is_a_notebook():
-    assert [p.stem for p in NOTEBOOKS] == ["tellme"]
+def test_there_is_a_notebook_for_each_design():
+    assert [p.stem for p in NOTEBOOKS] == ["tellme", "ubimoe"]
