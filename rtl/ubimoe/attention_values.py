@@ -10,6 +10,7 @@ from headrace.arch.ubimoe.formats import WIDE_BITS, WIDE_FRACTION
 from headrace.arch.ubimoe.functions import EXP_LATENCY, RECIP_LATENCY
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 from headrace.rtl.ubimoe.attention_parts import Ring, delayed_flags, one_of, wide
+from headrace.rtl.ubimoe.attention_walker import head_numbers
 from headrace.rtl.ubimoe.functions import Exponential, Reciprocal
 from headrace.rtl.ubimoe.pipeline import delayed
 
@@ -62,7 +63,7 @@ class AttentionValues(wiring.Component):
                 "valid": In(1),
                 "value": In(operands),
                 "last": In(1),
-                "head": In(range(sizes.heads)),
+                "head": In(head_numbers(sizes)),
                 "starts": In(unsigned(sizes.lanes)),
                 "ends": In(unsigned(sizes.lanes)),
                 "scores": In(data.ArrayLayout(signed(WIDE_BITS), sizes.lanes)),

@@ -8,9 +8,14 @@ from amaranth.lib.wiring import In, Out
 
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 
-__all__ = ["StepWalker"]
+__all__ = ["StepWalker", "head_numbers"]
 
 TOKEN_BITS = 16
+
+
+def head_numbers(sizes: StreamingAttentionSizes) -> range:
+    """Return the shape of a head's number: of at least one bit."""
+    return range(max(sizes.heads, 2))
 
 
 class StepWalker(wiring.Component):
@@ -49,7 +54,7 @@ class StepWalker(wiring.Component):
                 "running": Out(1),
                 "first": Out(1),
                 "last": Out(1),
-                "head": Out(range(sizes.heads)),
+                "head": Out(head_numbers(sizes)),
                 "starts": Out(sizes.lanes),
                 "ends": Out(sizes.lanes),
             }
@@ -60,7 +65,7 @@ class StepWalker(wiring.Component):
         m = Module()
         sizes = self.sizes
         running, wrapped = Signal(), Signal()
-        beat, head = Signal(range(sizes.head_beats)), Signal(range(sizes.heads))
+        beat, head = Signal(range(max(sizes.head_beats, 2))), Signal(head_numbers(sizes))
         counts = range(sizes.max_tokens + 1)
         key, last_key = Signal(counts), Signal(counts)
         to_start, to_end = Signal(counts), Signal(counts)

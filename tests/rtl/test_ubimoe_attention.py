@@ -12,6 +12,7 @@ from amaranth.sim import Simulator
 
 from headrace.arch.ubimoe.formats import FORMATS
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
+from headrace.rtl.lint import lint
 from headrace.rtl.streams import (
     StreamRun,
     StreamVectors,
@@ -319,3 +320,9 @@ def test_verilog(simulator: str, name: str, seed: int, tmp_path: Any) -> None:
     random = StreamVectors(vectors.inputs, vectors.results, stall=stall)
     done = run_regression(verilog, "attention", random, simulator, seed, tmp_path)
     assert done.passed, done.message
+
+
+def test_verilog_is_clean() -> None:
+    """Also where a head or its beat needs no number."""
+    sizes = sizes_of("int8", heads=1, dims=4, lanes=1)
+    assert lint(to_verilog(StreamingAttention(sizes), "attention"), "attention").findings == ()
