@@ -68,20 +68,10 @@ def _rtl(point: Point, device: Device, network: Network, workload: Workload) -> 
     model = resources(point)
     modules = {**model, _ENGINE: engine.mapped, _WEIGHT_BUFFER: Resources()}
     simulated = simulate(point, device, network, workload, "cycle", modules)
-    modelled = (model[_ENGINE] + model[_WEIGHT_BUFFER]).as_dict()
     return Measurement(
         figures=_figures(simulated),
         agrees=engine.agrees,
-        detail={
-            "covers": _COVERS,
-            "results": engine.results,
-            "message": engine.message,
-            "cycles_predicted": engine.cycles_predicted,
-            "cycles_measured": engine.cycles_measured,
-            **{f"engine_{name}_model": count for name, count in modelled.items()},
-            **{f"engine_{name}_mapped": count for name, count in engine.mapped.as_dict().items()},
-            **engine.versions,
-        },
+        detail=engine.detail("engine", _COVERS, model[_ENGINE] + model[_WEIGHT_BUFFER]),
         artefacts=engine.artefacts,
         seconds=engine.seconds + time.perf_counter() - start,
         cached=engine.cached,
