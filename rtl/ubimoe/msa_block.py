@@ -164,7 +164,7 @@ class MsaBlock(wiring.Component):
             m.d.comb += [port.payload.in_tiles.eq(sizes.in_tiles), port.payload.out_tiles.eq(tiles)]
             with m.If(port.valid & port.ready):
                 m.d.sync += second[name].eq(~second[name])
-        projecting, token = Signal(), Signal(16)
+        projecting, token, left = Signal(), Signal(16), Signal(16)
         with m.If(linear.compute.valid & linear.compute.ready):
             # accepted only when all rows of the one before are taken
             m.d.sync += projecting.eq(second["compute"])
@@ -180,11 +180,15 @@ class MsaBlock(wiring.Component):
             combine.command.payload.tokens.eq(tokens),
             combine.command.payload.choices.eq(1),
             combine.jobs.payload.rows.eq(tokens),
-            combine.rows.valid.eq(offered["entries"]),
+            combine.rows.valid.eq(left.any()),
             combine.rows.payload.token.eq(token),
             combine.rows.payload.score.eq(1 << WIDE_FRACTION),
-            ready["entries"].eq(combine.rows.ready & (token == tokens - 1)),
+            ready["entries"].eq(left == 0),
         ]
+        # The rows' entries are taken until shortly before the last results: the next command, and
+        # with it the next weights, do not wait for them.
         with m.If(combine.rows.valid & combine.rows.ready):
-            m.d.sync += token.eq(Mux(ready["entries"], 0, token + 1))
+            m.d.sync += [token.eq(token + 1), left.eq(left - 1)]
+        with m.If(offered["entries"] & ready["entries"]):
+            m.d.sync += [token.eq(0), left.eq(tokens)]
         return projecting

@@ -136,11 +136,13 @@ def _add_commands(part: Part, tokens: Sequence[int]) -> None:
         "attention.command": once,
         "combine.command": once,
         "combine.jobs": once,
-        "combine.rows": list(tokens),
+        "entries": once,
         "linear.load": twice,
         "linear.compute": twice,
         "rows.command": once,
     }
+    part.add_node("entries", phases=len(tokens))
+    part.add_edge("entries", "combine.rows", consume=firsts(tokens), free=lasts(tokens), depth=1)
     for sink, transfers in sinks.items():
         part.add_edge("command", sink, consume=firsts(transfers), free=lasts(transfers), depth=1)
     # Combine takes a command when the sequence before is done.
