@@ -1,5 +1,6 @@
 """Sizes of UbiMoE's dispatch (docs/ubimoe-kernels.md, "dispatch")."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.errors import InputError
@@ -55,6 +56,23 @@ class DispatchSizes:
         """Raise InputError unless a command may ask for so many tokens."""
         if not 1 <= tokens <= self.max_tokens:
             raise InputError(f"tokens = {tokens} is not allowed: 1 to {self.max_tokens}")
+
+    def tokens_of(self, loads: Sequence[int]) -> int:
+        """Return the tokens of a command whose experts have so many rows each.
+
+        Raises
+        ------
+        InputError
+            No routing has these loads.
+        """
+        tokens, rest = divmod(sum(loads), self.top_k)
+        if len(loads) != self.experts or rest or not all(0 <= rows <= tokens for rows in loads):
+            raise InputError(
+                f"loads of {list(loads)} rows are not allowed: {self.experts} experts, for each at"
+                f" most one row of a token, {self.top_k} rows for every token"
+            )
+        self.check_tokens(tokens)
+        return tokens
 
     @property
     def token_bits(self) -> int:

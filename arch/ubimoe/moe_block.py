@@ -1,14 +1,16 @@
 """Sizes of UbiMoE's MoE block (docs/ubimoe-kernels.md, "encoder_block")."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from headrace.arch.ubimoe.combine import CombineSizes
+from headrace.arch.ubimoe.combine import ADD_CYCLES, CombineSizes
 from headrace.arch.ubimoe.dispatch import DispatchSizes
 from headrace.arch.ubimoe.formats import Formats
 from headrace.arch.ubimoe.gate import GateSizes
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.arch.ubimoe.moe_jobs import JobTimes
 from headrace.arch.ubimoe.row_memory import RowMemorySizes
 from headrace.errors import InputError
 
@@ -167,3 +169,66 @@ class MoeBlockSizes:
             word_bits=self.tile_out * self.formats.operand_bits,
             lanes=self.linear_lanes,
         )
+
+    def cycles(self, tokens: int, loads: Sequence[int] | None = None, *, first: int = 0) -> int:
+        """Return the cycles from the command, to an idle block, to the last result, both included.
+
+        If no stream waits for its outside. Exact, but for 1 cycle where a row has fewer input
+        tiles than the linear has lanes, and up to 5 % too few where `tile_out` is narrower
+        than `dims`: the layer norm's pipeline, which stands still as a whole, then has gaps.
+
+        Parameters
+        ----------
+        tokens : int
+        loads : sequence of int, optional
+            By experts: the rows of each one, in order. Otherwise a dense FFN.
+        first : int, cycles
+            Earliest cycle of the first beat of inputs, counted from the command; the others follow
+            at once.
+
+        Raises
+        ------
+        InputError
+            Too many tokens, or no routing has these loads.
+        """
+        self.dispatch.check_tokens(tokens)
+        if loads is not None and self.dispatch.tokens_of(loads) != tokens:
+            raise InputError(f"loads of {list(loads)} rows are not those of {tokens} tokens")
+        # The kernels have the command in cycle 2.
+        row = self.norm.row_beats * self._parts(self.tile_out)
+        normalised = max(3, first) - 1 + self.norm.cycles(1) + row - 2 * self.norm.row_beats
+        if loads is None:
+            last = self._dense(tokens, normalised)
+        else:
+            last = self._routed(tokens, loads, normalised)
+        return last + ADD_CYCLES + 1 + tokens * self.width // min(self.dims, self.tile_out)
+
+    def _parts(self, tile: int) -> int:
+        """Return the cycles in which a beat is handed on in tiles."""
+        return max(1, self.dims // tile)
+
+    def _dense(self, tokens: int, normalised: int) -> int:
+        """Return when the last sum leaves the linear, from when the first normalised beat comes."""
+        beats, parts = self.norm.row_beats, self._parts(self.tile_in)
+        row = beats * max(parts, self._parts(self.tile_out))
+        jobs = JobTimes(self.linear, self.in_tiles, self.out_tiles, offered=3)
+        stored = normalised + beats * parts
+        last = jobs.add(tokens, range(stored + 1, stored + 1 + tokens * row, row))
+        for _ in range(1, self.dense_parts):
+            last = jobs.add(tokens)
+        return last
+
+    def _routed(self, tokens: int, loads: Sequence[int], normalised: int) -> int:
+        """Return when the last sum leaves the linear, from when the first normalised beat comes."""
+        gate, parts = self.gate, self._parts(self.tile_in)
+        beat = parts - 1 + gate.experts
+        begin = max(normalised + parts - 1, gate.weight_words + 3)
+        softmax = begin + (gate.row_beats - 1) * beat + gate.product_cycles + 1
+        # The softmax waits until the dispatch has its choices, one per cycle.
+        token = max(
+            gate.row_beats * max(beat, self._parts(self.tile_out)),
+            gate.softmax_cycles + self.top_k - 1,
+        )
+        chosen = softmax + (tokens - 1) * token + gate.softmax_cycles + self.top_k - 2
+        jobs = JobTimes(self.linear, self.in_tiles, self.out_tiles, offered=chosen + 1)
+        return max(jobs.add(rows, [chosen + 3] * rows) for rows in loads if rows)

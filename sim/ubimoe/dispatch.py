@@ -48,7 +48,7 @@ def dispatch_graph(
     """
     graph = StreamGraph("dispatch")
     given = dict(arrivals or {})
-    tokens = [tokens_of(sizes, load) for load in loads]
+    tokens = [sizes.tokens_of(load) for load in loads]
     steps = [sizes.top_k] * sum(tokens)
     if "choices" in given:
         given["choice"] = held_arrivals(given["choices"], steps)
@@ -77,7 +77,7 @@ def add_dispatch(part: Part, sizes: DispatchSizes, loads: Sequence[Sequence[int]
     """
     if not loads:
         raise InputError("dispatch: no work; at least one command")
-    rows = [tokens_of(sizes, load) * sizes.top_k for load in loads]
+    rows = [sizes.tokens_of(load) * sizes.top_k for load in loads]
     jobs = [int(np.count_nonzero(load)) for load in loads]
     part.add_port("command", len(loads))
     part.add_port("choice", sum(rows))
@@ -91,22 +91,3 @@ def add_dispatch(part: Part, sizes: DispatchSizes, loads: Sequence[Sequence[int]
     part.add_edge("read", "rows", depth=1, release=0, name="row")
     part.add_edge("command", "jobs", consume=lasts(jobs), depth=1, name="waiting")
     part.add_edge("command", "read", consume=lasts(rows), depth=1, name="unread")
-
-
-def tokens_of(sizes: DispatchSizes, load: Sequence[int]) -> int:
-    """Return the tokens of a command whose experts have so many rows.
-
-    Raises
-    ------
-    InputError
-        No routing has this load.
-    """
-    rows = sum(load)
-    tokens, rest = divmod(rows, sizes.top_k)
-    if len(load) != sizes.experts or rest or not all(0 <= n <= tokens for n in load):
-        raise InputError(
-            f"loads of {list(load)} rows are not allowed: {sizes.experts} experts, for each at"
-            f" most one row of a token, {sizes.top_k} rows for every token"
-        )
-    sizes.check_tokens(tokens)
-    return tokens

@@ -12,7 +12,7 @@ from headrace.arch.ubimoe.moe_block import MoeBlockSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
 from headrace.sim.ubimoe.combine import CombineWork, add_combine
-from headrace.sim.ubimoe.dispatch import add_dispatch, tokens_of
+from headrace.sim.ubimoe.dispatch import add_dispatch
 from headrace.sim.ubimoe.gate import add_gate
 from headrace.sim.ubimoe.held import held_arrivals, held_port, mark_transfers, taken_arrivals
 from headrace.sim.ubimoe.layer_norm import add_layer_norm
@@ -293,7 +293,7 @@ def _check(sizes: MoeBlockSizes, work: Sequence[MoeWork]) -> None:
         raise InputError("moe block: no work; at least one command")
     for number, item in enumerate(work):
         sizes.dispatch.check_tokens(item.tokens)
-        if item.loads is not None and tokens_of(sizes.dispatch, item.loads) != item.tokens:
+        if item.loads is not None and sizes.dispatch.tokens_of(item.loads) != item.tokens:
             raise InputError(
                 f"work {number}: loads of {list(item.loads)} rows are not allowed:"
                 f" {item.tokens} tokens of {sizes.top_k} rows each"

@@ -153,3 +153,24 @@ def test_work_is_checked():
         encoder_block_graph(sizes, [MoeWork(tokens=most + 1)])
     with pytest.raises(InputError, match="no work"):
         encoder_block_graph(sizes, [])
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_formula(seed):
+    rng = np.random.default_rng(seed)
+    sizes = draw_sizes(rng)
+    tokens = int(rng.integers(sizes.msa.attention_lanes, sizes.msa.max_tokens + 1))
+    loads = None
+    if rng.integers(2):
+        experts, top_k = sizes.moe.experts, sizes.moe.top_k
+        chosen = [rng.permutation(experts)[:top_k] for _ in range(tokens)]
+        loads = tuple(np.bincount(np.ravel(chosen), minlength=experts).tolist())
+    graph = encoder_block_graph(sizes, [MoeWork(tokens=tokens, loads=loads)])
+    exact = simulate(graph, iterations=1).last_start["results"] + 1
+    moe = sizes.moe
+    if moe.tile_out < moe.dims:
+        assert 0.95 * exact <= sizes.cycles(tokens, loads) <= exact + 1
+    elif min(moe.in_tiles) < moe.linear_lanes:
+        assert sizes.cycles(tokens, loads) in (exact, exact + 1)
+    else:
+        assert sizes.cycles(tokens, loads) == exact

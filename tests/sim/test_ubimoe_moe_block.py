@@ -135,3 +135,88 @@ def test_work_is_checked(tokens, loads, message):
 def test_no_work():
     with pytest.raises(InputError, match="no work"):
         moe_block_graph(draw_sizes(np.random.default_rng(0)), [])
+
+
+def draw_larger(rng):
+    """Return sizes with up to 30 tokens, a number of them, and loads or none."""
+    experts, width = int(rng.integers(1, 9)), int(rng.choice([4, 8, 16]))
+    hidden = int(rng.choice([4, 8, 12, 16]))
+    tiles = [tile for tile in (1, 2, 4, 8) if width % tile == hidden % tile == 0]
+    sizes = MoeBlockSizes(
+        formats=FORMATS["int8"],
+        width=width,
+        hidden=hidden,
+        experts=experts,
+        top_k=int(rng.integers(1, min(3, experts) + 1)),
+        max_tokens=30,
+        dims=int(rng.choice([dims for dims in (1, 2, 4, 8) if width % dims == 0])),
+        tile_in=int(rng.choice(tiles)),
+        tile_out=int(rng.choice(tiles)),
+        linear_lanes=int(rng.integers(1, 5)),
+        beat_bits=int(rng.choice([8, 16, 64, 256])),
+        dense_parts=int(rng.integers(1, 4)),
+    )
+    tokens = int(rng.integers(1, 31))
+    if rng.integers(3) == 0:
+        return sizes, tokens, None
+    allowed = rng.permutation(experts)[: rng.integers(sizes.top_k, experts + 1)]
+    chosen = [rng.permutation(allowed)[: sizes.top_k] for _ in range(tokens)]
+    return sizes, tokens, tuple(np.bincount(np.ravel(chosen), minlength=experts).tolist())
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_formula(seed):
+    rng = np.random.default_rng(seed)
+    sizes, tokens, loads = draw_larger(rng)
+    first = int(rng.choice([0, 20, 500]))
+    arrivals = {"inputs": np.full(tokens * sizes.norm.row_beats, first)}
+    graph = moe_block_graph(sizes, [MoeWork(tokens=tokens, loads=loads)], arrivals)
+    exact = simulate(graph, iterations=1).last_start["results"] + 1
+    formula = sizes.cycles(tokens, loads, first=first)
+    if sizes.tile_out < sizes.dims:
+        assert 0.95 * exact <= formula <= exact + 1
+    elif min(sizes.in_tiles) < sizes.linear_lanes:
+        assert formula in (exact, exact + 1)
+    else:
+        assert formula == exact
+
+
+@pytest.mark.parametrize("kind", ["dense", "even", "random", "skewed"])
+def test_formula_at_the_published_size(kind):
+    """M3ViT-T on UbiMoE's tiles: dense by twice an expert's size, or 16 experts, 2 per token."""
+    sizes = MoeBlockSizes(
+        formats=FORMATS["w16a32"],
+        width=192,
+        hidden=384,
+        experts=16,
+        top_k=2,
+        max_tokens=129,
+        dims=8,
+        tile_in=16,
+        tile_out=16,
+        dense_parts=2,
+    )
+    rng = np.random.default_rng(5)
+    loads = {
+        "dense": None,
+        "even": (16,) * 14 + (17,) * 2,
+        "random": tuple(rng.multinomial(258, [1 / 16] * 16).tolist()),
+        "skewed": (129, 100, 20, 9) + (0,) * 12,
+    }[kind]
+    graph = moe_block_graph(sizes, [MoeWork(tokens=129, loads=loads)])
+    exact = simulate(graph, iterations=1).last_start["results"] + 1
+    assert sizes.cycles(129, loads) == exact
+
+
+@pytest.mark.parametrize(
+    "tokens, loads, message",
+    [
+        (5, None, "tokens = 5 is not allowed: 1 to 4"),
+        (4, (2, 2, 3), r"loads of \[2, 2, 3\] rows are not allowed: 3 experts"),
+        (4, (2, 2, 2), r"loads of \[2, 2, 2\] rows are not those of 4 tokens"),
+    ],
+)
+def test_what_the_formula_is_asked_is_checked(tokens, loads, message):
+    sizes = replace(draw_sizes(np.random.default_rng(0)), experts=3, top_k=2, max_tokens=4)
+    with pytest.raises(InputError, match=f"^{message}"):
+        sizes.cycles(tokens, loads)
