@@ -8,13 +8,25 @@ from dataclasses import dataclass
 
 from headrace.errors import InputError
 
-__all__ = ["FORMATS", "WIDE_BITS", "WIDE_FRACTION", "Formats", "formats_of", "multiplier_dsp"]
+__all__ = [
+    "DSP_NARROW_BITS",
+    "DSP_WIDE_BITS",
+    "FORMATS",
+    "WIDE_BITS",
+    "WIDE_FRACTION",
+    "Formats",
+    "formats_of",
+    "multiplier_dsp",
+]
 
 WIDE_BITS = 32
 """Bits of accumulators, scores, probabilities and everything else inside the kernels."""
 
 WIDE_FRACTION = 22
 """Fraction bits of the same; one is 2^22."""
+
+DSP_WIDE_BITS, DSP_NARROW_BITS = 27, 18
+"""Bits of the signed factors of a DSP48E2 slice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +143,23 @@ def formats_of(weight_bits: int, activation_bits: int) -> Formats:
 
 
 def multiplier_dsp(a_bits: int, b_bits: int) -> int:
-    """Return the DSP48E2 slices of a signed multiplier, Psi in the paper (27 x 18 bits each)."""
+    """Return the DSP48E2 slices of a signed multiplier, Psi in the paper.
+
+    The wider factor is cut into parts of 17 bits, the last one with the sign, if 27 bits do not
+    hold it; so is the other one, if what stands against it then has no 18 bits free.
+
+    | bits      | up to 18 | 19 to 27 | 28 to 35 |
+    |-----------|----------|----------|----------|
+    | up to 18  | 1        | 1        | 2        |
+    | 19 to 27  | 1        | 2        | 2        |
+    | 28 to 35  | 2        | 2        | 4        |
+    """
     wide, narrow = max(a_bits, b_bits), min(a_bits, b_bits)
-    if wide <= 27 and narrow <= 18:
-        return 1
-    return -(-wide // 26) * -(-narrow // 17)
+    if wide <= DSP_WIDE_BITS:
+        return _parts(narrow)
+    return _parts(wide) * (1 if narrow <= DSP_WIDE_BITS else _parts(narrow))
+
+
+def _parts(bits: int) -> int:
+    """Return the parts of a signed factor that fit the narrow input of a slice."""
+    return -(-(bits - 1) // (DSP_NARROW_BITS - 1))

@@ -1,4 +1,4 @@
-"""Block RAMs and URAMs of UbiMoE's memories: one write port, one read port with a register.
+"""What UbiMoE's memories take: one write port, one read port with a register.
 
 The counts are those of Yosys (``synth_xilinx -family xcup``), which weighs every way to build a
 memory and takes the cheapest. A primitive of u bits by a words holds ``rows = ceil(depth / a)``
@@ -8,10 +8,13 @@ pieces of every word, a word being padded to whole bytes of b bits; all pieces s
     cost = count price + (rows - 1) width / 2 + (rows / 2 if rows > 1)
 
 The last two terms are the multiplexer behind the read port and the decoder of the write enables.
+LUTs and flip-flops are those of LUT RAM and its read register, of that multiplexer and of the rows'
+addresses that it keeps.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headrace.arch.resources import Resources
 from headrace.errors import InputError
@@ -60,6 +63,7 @@ _ULTRA_WORDS, _ULTRA_BITS, _ULTRA_BYTES = 4096, 72, (8, 9)
 # RAM32M16 and RAM64M8, words and bits; the price is by the bit. Deeper ones never are the cheapest.
 _LUT_RAMS = ((32, 14), (64, 7))
 _LUT_RAM_PRICE = 16
+_LUTS_OF_LUT_RAM = 8
 
 
 def style_by_depth(words: int, ultra: bool) -> str:
@@ -83,23 +87,38 @@ def _decoding(rows: int, width: int) -> float:
     return (rows - 1) * width / 2 + (rows / 2 if rows > 1 else 0)
 
 
-def _block_choices(width: int, depth: int) -> Iterable[tuple[float, int]]:
-    """Yield cost and 18 Kb halves of every way to build a memory from block RAM."""
+def _row_choice(rows: int, width: int) -> Resources:
+    """Return the multiplexer between rows of primitives, and what it keeps of an address."""
+    if rows == 1:
+        return Resources()
+    # Rows are padded to a power of two; a LUT chooses between four, F7 joins two of them.
+    padded = (rows - 1).bit_length()
+    per_bit = {1: 1.0, 2: 1.0, 3: 2.0}.get(padded, (2**padded - 1) / 3)
+    return Resources(lut=width * per_bit + rows, ff=padded)
+
+
+def _block_choices(width: int, depth: int) -> Iterable[tuple[float, Resources]]:
+    """Yield cost and resources of every way to build a memory from block RAM."""
     for primitive in _BLOCK:
         for missing, unit in primitive.shapes:
             rows = -(-depth >> (primitive.address_bits - missing))
             count = _count(rows, width, min(_BYTE, unit), unit)
             cost = count * primitive.price + _decoding(rows, width)
-            yield cost, count * primitive.halves
+            blocks = Resources(bram36=count * primitive.halves / 2)
+            yield cost, blocks + _row_choice(rows, width)
 
 
-def _lut_ram_cost(width: int, depth: int) -> float:
-    """Return the cost of the cheapest LUT RAM."""
-    choices = []
+def _lut_ram_choices(width: int, depth: int) -> Iterable[tuple[float, Resources]]:
+    """Yield cost and resources of every LUT RAM; without its read register."""
     for words, unit in _LUT_RAMS:
         rows = -(-depth // words)
-        choices.append(_LUT_RAM_PRICE * rows * width / unit + _decoding(rows, width))
-    return min(choices)
+        cost = _LUT_RAM_PRICE * rows * width / unit + _decoding(rows, width)
+        luts = rows * -(-width // unit) * _LUTS_OF_LUT_RAM + _row_choice(rows, width).lut
+        yield cost, Resources(lut=luts)
+
+
+def _cheapest(choices: Iterable[tuple[float, Resources]]) -> tuple[float, Resources]:
+    return min(choices, key=lambda choice: choice[0])
 
 
 def block_ram_halves(width: int, depth: int) -> int:
@@ -110,8 +129,7 @@ def block_ram_halves(width: int, depth: int) -> int:
     width, depth : int
         Bits of a word, words.
     """
-    _check(width, depth)
-    return min(_block_choices(width, depth), key=lambda choice: choice[0])[1]
+    return round(2 * memory_blocks(width, depth, "block").bram36)
 
 
 def ultra_rams(width: int, depth: int) -> int:
@@ -124,8 +142,9 @@ def ultra_rams(width: int, depth: int) -> int:
     return min(_count(rows, width, byte, _ULTRA_BITS) for byte in _ULTRA_BYTES)
 
 
-def memory_blocks(width: int, depth: int, style: str) -> Resources:
-    """Return block RAM and URAM of a memory; LUT RAM counts nothing here.
+@lru_cache(maxsize=65536)
+def memory_blocks(width: int, depth: int, style: str, registered: bool = True) -> Resources:
+    """Return block RAM and URAM, LUTs and flip-flops of a memory.
 
     Parameters
     ----------
@@ -133,6 +152,8 @@ def memory_blocks(width: int, depth: int, style: str) -> Resources:
         Bits of a word, words; at least 1.
     style : str
         One of `STYLES`.
+    registered : bool
+        Whether the read port has a register; in LUT RAM those are flip-flops.
 
     Raises
     ------
@@ -142,13 +163,14 @@ def memory_blocks(width: int, depth: int, style: str) -> Resources:
     _check(width, depth)
     if style not in STYLES:
         raise InputError(f"style = {style} is not allowed: {', '.join(STYLES)}")
-    if style == "auto":
-        cheapest_block = min(cost for cost, _ in _block_choices(width, depth))
-        lut_ram = _lut_ram_cost(width, depth) <= cheapest_block
-        style = "distributed" if lut_ram else "block"
-    if style == "block":
-        return Resources(bram36=block_ram_halves(width, depth) / 2)
-    return Resources(uram=ultra_rams(width, depth) if style == "ultra" else 0)
+    if style == "ultra":
+        rows = -(-depth // _ULTRA_WORDS)
+        return Resources(uram=ultra_rams(width, depth)) + _row_choice(rows, width)
+    block_cost, block = _cheapest(_block_choices(width, depth))
+    lut_cost, lut_ram = _cheapest(_lut_ram_choices(width, depth))
+    if style == "block" or (style == "auto" and lut_cost > block_cost):
+        return block
+    return lut_ram + Resources(ff=width * registered)
 
 
 def _check(width: int, depth: int) -> None:

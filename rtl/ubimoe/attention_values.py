@@ -13,6 +13,7 @@ from headrace.rtl.ubimoe.attention_parts import Ring, delayed_flags, one_of, wid
 from headrace.rtl.ubimoe.attention_walker import head_numbers
 from headrace.rtl.ubimoe.functions import Exponential, Reciprocal
 from headrace.rtl.ubimoe.pipeline import delayed
+from headrace.rtl.ubimoe.product import split_product
 
 __all__ = ["AttentionValues"]
 
@@ -152,12 +153,12 @@ class AttentionValues(wiring.Component):
         ring = Ring(m, WIDE_BITS * sizes.dims, sizes.row_beats, f"row_{lane}")
         totals = []
         for dim in range(sizes.dims):
-            product = values[dim * bits : (dim + 1) * bits].as_signed() * factor
-            name = f"weighed_{lane}_{dim}"
-            product = delayed(m, product, sizes.value_product_stages, self.enable, name)
+            value = values[dim * bits : (dim + 1) * bits].as_signed()
+            stages, name = sizes.value_product_stages, f"weighed_{lane}_{dim}"
+            product = split_product(m, value, factor, stages, self.enable, name)
             before = ring.oldest[dim * WIDE_BITS : (dim + 1) * WIDE_BITS]
             total = Signal(WIDE_BITS, name=f"total_{lane}_{dim}")
-            term = product.as_signed() >> fraction
+            term = product >> fraction
             m.d.comb += total.eq(Mux(flags[1 + lane], 0, before) + term)
             totals.append(total)
         ring.push(Cat(totals), self.enable & valid)
@@ -168,10 +169,10 @@ class AttentionValues(wiring.Component):
         sizes = self.sizes
         factor = Cat(reciprocal, Const(0, 1)).as_signed()
         for dim in range(sizes.dims):
-            product = finished[dim * WIDE_BITS : (dim + 1) * WIDE_BITS].as_signed() * factor
-            stages = sizes.result_product_stages
-            product = delayed(m, product, stages, self.enable, f"quotient_{dim}")
-            quotient = wide(product.as_signed() >> WIDE_FRACTION)
+            total = finished[dim * WIDE_BITS : (dim + 1) * WIDE_BITS].as_signed()
+            stages, name = sizes.result_product_stages, f"quotient_{dim}"
+            product = split_product(m, total, factor, stages, self.enable, name)
+            quotient = wide(product >> WIDE_FRACTION)
             # Formats that saturate need nothing here. Let all |v| <= V, a power of two. The sum
             # over the keys is at most V sum(e) in magnitude, or it has wrapped; then sum(e) was at
             # least 2^31 / V, RECIP at most 2^13 V, and the quotient is again within V.

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Const, Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -12,8 +12,11 @@ from headrace.arch.ubimoe.combine import CombineSizes
 from headrace.arch.ubimoe.dispatch import SCORE_BITS
 from headrace.arch.ubimoe.formats import WIDE_BITS, WIDE_FRACTION
 from headrace.rtl.ubimoe.combine_rows import CombineRows
+from headrace.rtl.ubimoe.product import split_product
 
 __all__ = ["Combine"]
+
+_PRODUCT_STAGES = 2
 
 
 class Combine(wiring.Component):
@@ -159,22 +162,17 @@ class Combine(wiring.Component):
         # Unless told otherwise a read port reads; it must hold a result that waits at the port.
         m.d.comb += [reader.en.eq(valid[2]), reader.addr.eq(addresses[2])]
         bits = formats.feature_bits
-        sums, product_bits = [], WIDE_BITS + SCORE_BITS
+        sums = []
         for i in range(sizes.dims):
             value = Signal(signed(WIDE_BITS), name=f"value_{i}", reset_less=True)
-            products = [
-                Signal(signed(product_bits), name=f"product_{i}_{stage}", reset_less=True)
-                for stage in range(2)
-            ]
+            product = split_product(m, value, score, _PRODUCT_STAGES, Const(1), f"product_{i}")
             contribution = Signal(signed(bits), name=f"contribution_{i}", reset_less=True)
             total = Signal(bits, name=f"sum_{i}")
             before = Signal(bits, name=f"sum_before_{i}", reset_less=True)
             stored = reader.data.word_select(i, bits)
             m.d.sync += [
                 value.eq(self.values.payload[i]),
-                products[0].eq(value * score),
-                products[1].eq(products[0]),
-                contribution.eq(products[1] >> (2 * WIDE_FRACTION - formats.feature_fraction)),
+                contribution.eq(product >> (2 * WIDE_FRACTION - formats.feature_fraction)),
                 before.eq(total),
             ]
             with m.If(repeated):

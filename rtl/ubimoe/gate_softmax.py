@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -19,6 +19,8 @@ from headrace.arch.ubimoe.gate import (
 )
 from headrace.rtl.ubimoe.dispatch import choices_layout
 from headrace.rtl.ubimoe.functions import Exponential, Reciprocal
+from headrace.rtl.ubimoe.pipeline import delayed
+from headrace.rtl.ubimoe.product import split_product
 
 __all__ = ["GateSoftmax"]
 
@@ -188,13 +190,16 @@ class GateSoftmax(wiring.Component):
 
         kept = [Signal(len(exponential), name=f"exponential_{i}") for i in range(top_k)]
         giving = within(RECIPROCAL_TIME)
-        product: Value = Mux(giving, kept[0], total) * Mux(giving, reciprocal.result, exponential)
-        added: Value = exponential
-        for stage in range(PRODUCT_STAGES):
-            before, after = product, added
-            product = Signal(SUM_BITS + RECIPROCAL_BITS, name=f"product_{stage}", reset_less=True)
-            added = Signal(len(exponential), name=f"added_{stage}", reset_less=True)
-            m.d.sync += [product.eq(before), added.eq(after)]
+        always = Const(1)
+        product = split_product(
+            m,
+            Mux(giving, kept[0], total),
+            Mux(giving, reciprocal.result, exponential),
+            PRODUCT_STAGES,
+            always,
+            "product",
+        )
+        added = delayed(m, exponential, PRODUCT_STAGES, always, "added")
         high = product >> WIDE_FRACTION
         with m.If(update):
             m.d.sync += total.eq(Mux(scaled, high + ONE, total + added))

@@ -11,6 +11,7 @@ from headrace.arch.ubimoe.functions import ROOT_RECIPROCAL_BITS
 from headrace.arch.ubimoe.layer_norm import PRODUCT_STAGES, LayerNormSizes
 from headrace.rtl.tree import AdderTree
 from headrace.rtl.ubimoe.pipeline import delayed
+from headrace.rtl.ubimoe.product import split_product
 from headrace.rtl.ubimoe.root import RootReciprocal
 
 __all__ = ["RowNormaliser", "RowStatistics", "parameter_layout"]
@@ -112,11 +113,11 @@ class RowStatistics(wiring.Component):
         """Return what a lane adds to the mean, and a product later, to the mean square."""
         always, fraction = Const(1), self.sizes.formats.feature_fraction
         x = delayed(m, self.features[lane], 1, always, f"x{lane}")
-        share = _wide((x * Const(self.sizes.mean_factor)) >> fraction)
+        share = _wide((x * Const(self.sizes.mean_factor))[fraction:])
         share = delayed(m, share, PRODUCT_STAGES, always, f"share{lane}")
         beside = delayed(m, x, PRODUCT_STAGES, always, f"x{lane}_beside")
-        square = _wide((beside * share) >> fraction)
-        return share, delayed(m, square, PRODUCT_STAGES, always, f"square{lane}")
+        square = split_product(m, beside, share, PRODUCT_STAGES, always, f"square{lane}")
+        return share, _wide(square >> fraction)
 
 
 class RowNormaliser(wiring.Component):

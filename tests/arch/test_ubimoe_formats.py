@@ -106,6 +106,11 @@ def test_formats_do_not_change():
         (32, 16, 2),
         (16, 32, 2),
         (32, 32, 4),
+        (32, 24, 2),
+        (27, 32, 2),
+        (24, 24, 2),
+        (19, 27, 2),
+        (35, 28, 4),
     ],
 )
 def test_multiplier_slices(a_bits, b_bits, slices):
