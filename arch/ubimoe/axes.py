@@ -110,11 +110,12 @@ AXES = (
     ),
     Axis(
         name="linear_lanes",
-        default=3,
+        default=2,
         low=1,
         high=64,
         choices=(1, 2, 3, 4, 5, 6, 8),
-        summary="Rows that share a weight tile in the FFN and the experts (N_L).",
+        summary="Rows that share a weight tile in the FFN and the experts (N_L). 3 in the release, "
+        "which the DSP slices of a ZCU102 do not hold.",
     ),
     Axis(
         name="msa_linear_lanes",
@@ -172,6 +173,12 @@ AXES = (
         summary="Bits of a beat of a port on the kernel's side; 256 in the release.",
     ),
     Axis(
+        name="ultra",
+        default=False,
+        choices=(False, True),
+        summary="Deep weight memories in URAM, which the ZCU102 lacks.",
+    ),
+    Axis(
         name="overlap",
         default="none",
         choices=("none", "images"),
@@ -197,8 +204,11 @@ AXES = (
     Axis(
         name="head_dim",
         default=64,
-        choices=(4, 16, 64),
-        summary="Values of a head; D = heads x head_dim.",
+        low=4,
+        high=1024,
+        choices=(64,),
+        summary="Values of a head, a power of 4 (the scores' scale is a shift); D = heads x "
+        "head_dim.",
     ),
     Axis(
         name="hidden",
@@ -239,6 +249,10 @@ def _width(p: Mapping[str, Any]) -> Any:
     return p["heads"] * p["head_dim"]
 
 
+def _power_of_four(n: Any) -> Any:
+    return (n == 4) | (n == 16) | (n == 64) | (n == 256) | (n == 1024)
+
+
 def _fits(a: Any, b: Any) -> Any:
     return (a % b == 0) | (b % a == 0)
 
@@ -249,6 +263,12 @@ CONSTRAINTS = (
         rule="heads = a multiple of attention_modules",
         holds=lambda p: p["heads"] % p["attention_modules"] == 0,
         knobs=("attention_modules", "heads"),
+    ),
+    Constraint(
+        name="head",
+        rule="head_dim = 4, 16, 64, 256 or 1024",
+        holds=lambda p: _power_of_four(p["head_dim"]),
+        knobs=("head_dim",),
     ),
     Constraint(
         name="dims",
@@ -301,11 +321,30 @@ CONSTRAINTS = (
     ),
     Constraint(
         name="keys on chip",
-        rule="attention = fused and softmax = online when keys = chip",
+        rule="attention_modules = 1, attention = fused, softmax = online, linear = unified, gelu = "
+        "table, expert_order = expert and weight_slots = 2, as in the RTL, when keys = chip",
         holds=lambda p: (
-            (p["keys"] != "chip") | ((p["attention"] == "fused") & (p["softmax"] == "online"))
+            (p["keys"] != "chip")
+            | (
+                (p["attention_modules"] == 1)
+                & (p["attention"] == "fused")
+                & (p["softmax"] == "online")
+                & (p["linear"] == "unified")
+                & (p["gelu"] == "table")
+                & (p["expert_order"] == "expert")
+                & (p["weight_slots"] == 2)
+            )
         ),
-        knobs=("keys", "attention", "softmax"),
+        knobs=(
+            "keys",
+            "attention_modules",
+            "attention",
+            "softmax",
+            "linear",
+            "gelu",
+            "expert_order",
+            "weight_slots",
+        ),
     ),
     Constraint(
         name="fused softmax",

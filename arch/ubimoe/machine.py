@@ -31,6 +31,7 @@ def block_sizes(point: Point) -> EncoderBlockSizes:
         "dims": dims,
         "tile_in": point.integer("tile_in"),
         "tile_out": point.integer("tile_out"),
+        "ultra": point.switch("ultra"),
     }
     weight_bits = point.integer("weight_ports") * point.integer("port_bits")
     msa_ports = point.integer("msa_weight_ports")

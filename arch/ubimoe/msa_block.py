@@ -181,6 +181,15 @@ class MsaBlockSizes:
         InputError
             The attention cannot do so many tokens.
         """
+        return self.milestones(tokens, loaded=loaded)[-1] + tokens * self.row_beats
+
+    def milestones(self, tokens: int, *, loaded: bool = False) -> tuple[int, int, int, int]:
+        """Return when, without waiting for its outside, parts of a command are done.
+
+        Cycles from the command until the first normalised row is whole, until the last row of
+        keys is written, until the last row leaves the attention, and until just before the first
+        result. Parameters and errors as in `cycles`.
+        """
         attention, linear, norm = self.attention, self.linear, self.norm
         attention.check_tokens(tokens)
         qkv_beats, beats = (linear.load_beats(self.in_tiles, n * self.row_tiles) for n in (3, 1))
@@ -201,12 +210,17 @@ class MsaBlockSizes:
         lanes = self.attention_lanes
         value = key - row + attention.head_beats - 1 + attention.score_cycles
         ends = [g // lanes * tokens + g % lanes + tokens - 1 for g in range(tokens)]
+        rows_out = [value + step * row + attention.result_cycles for step in ends]
         _, sums = fed_linear(
             linear,
-            [value + step * row + attention.result_cycles for step in ends],
+            rows_out,
             row_beats=row,
             in_tiles=self.in_tiles,
             out_tiles=self.row_tiles,
             begin=max(last_issue + 2, 0 if loaded else qkv_beats + beats + 4),
         )
-        return sums[-1] + ADD_CYCLES + 1 + tokens * row
+        projection = linear.pipeline_cycles + self.row_tiles * max(
+            self.in_tiles, linear.group_rows(tokens)[-1]
+        )
+        last_row = max(rows_out[-1], sums[-1] - projection)
+        return first + row, written[-1], last_row, sums[-1] + ADD_CYCLES + 1

@@ -39,58 +39,34 @@ def _macs(machine: Machine) -> dict[str, int]:
 
 
 def _on_chip(machine: Machine) -> list[Step]:
-    """Rows stream from kernel to kernel; milestones of the free-running RTL.
+    """Rows stream from kernel to kernel as in the RTL, up to the first result.
 
-    The first N steps of the attention run beside QKV; rows of the projection beside the
-    attention but for the last group. Weights were loaded during the block before.
+    The first N steps of the attention run beside QKV, the projection of all but the last rows
+    beside the attention. The weights were loaded during the layer before.
     """
-    msa, tokens = machine.sizes.msa, machine.shape.tokens
-    macs, linear, norm = _macs(machine), msa.linear, msa.norm
-    beats = msa.row_beats
-    first_row = norm.cycles(1)
-    reading = linear.lanes * beats
-    whole, rest = divmod(tokens, linear.lanes)
-    period = max(3 * msa.row_tiles * max(msa.in_tiles, linear.lanes), reading)
-    qkv = whole * period
-    if rest:
-        qkv += max(3 * msa.row_tiles * max(msa.in_tiles, rest), rest * beats)
-    qkv += min(tokens, linear.lanes) * beats + linear.pipeline_cycles
-    modules = machine.point.integer("attention_modules")
-    step = beats // modules
-    lanes = msa.attention.lanes
-    kernel = msa.attention
-    attention = (attention_steps(tokens, lanes) + 1) * step
-    attention += kernel.head_beats + kernel.score_cycles + kernel.result_cycles
-    last_rows = (tokens - 1) % lanes + 1
-    groups = -(-last_rows // linear.lanes)
-    tail = groups * msa.row_tiles * max(msa.in_tiles, linear.lanes) - (last_rows - 1) * step
-    projection = max(tail, msa.row_tiles * msa.in_tiles) + linear.pipeline_cycles
-    return [
-        Step(name="input_norm", kernel="layer_norm", cycles=first_row, bound="compute"),
-        Step(
-            name="qkv",
-            kernel="linear",
-            cycles=qkv,
-            bound="compute",
-            bytes=_weight_bytes(machine, 3),
-            macs=macs["qkv"],
-        ),
-        Step(
-            name="attention",
-            kernel="streaming_attention",
-            cycles=attention,
-            bound="compute",
-            macs=macs["attention"],
-        ),
-        Step(
-            name="projection",
-            kernel="linear",
-            cycles=projection,
-            bound="compute",
-            bytes=_weight_bytes(machine, 1),
-            macs=macs["projection"],
-        ),
-    ]
+    ends = machine.sizes.msa.milestones(machine.shape.tokens, loaded=True)
+    macs = _macs(machine)
+    parts = (
+        ("input_norm", "layer_norm", 0, 0),
+        ("qkv", "linear", _weight_bytes(machine, 3), macs["qkv"]),
+        ("attention", "streaming_attention", 0, macs["attention"]),
+        ("projection", "linear", _weight_bytes(machine, 1), macs["projection"]),
+    )
+    begin = 0
+    steps = []
+    for (name, kernel, size, work), end in zip(parts, ends, strict=True):
+        steps.append(
+            Step(
+                name=name,
+                kernel=kernel,
+                cycles=end - begin,
+                bound="compute",
+                bytes=size,
+                macs=work,
+            )
+        )
+        begin = end
+    return steps
 
 
 def _through_memory(machine: Machine) -> list[Step]:

@@ -29,6 +29,14 @@ def simulate(
     output_tokens: o.OutputTokensOption = 1,
     batch: o.BatchOption = 1,
     frames: o.FramesOption = 1,
+    expert_skew: Annotated[
+        float,
+        typer.Option("--expert-skew", help="Expert e gets rows as (e + 1)^-SKEW; 0: as many each."),
+    ] = 0.0,
+    expert_loads: Annotated[
+        Path | None,
+        typer.Option("--expert-loads", help='Measured rows instead: JSON {"layers": [[...]]}.'),
+    ] = None,
     fidelity: Annotated[
         str, typer.Option("--fidelity", help="analytic (closed form) or cycle (recurrence).")
     ] = "analytic",
@@ -55,6 +63,8 @@ def simulate(
         output_tokens=output_tokens,
         batch=batch,
         frames=frames,
+        expert_skew=expert_skew,
+        expert_shares=_shares(expert_loads),
     )
     outcome: Simulation = chosen.face("sim")(at, target, net, workload, fidelity)
     files = _draw(outcome, trace, budget_plot)
@@ -65,6 +75,15 @@ def simulate(
         show=lambda console: _show(console, title, outcome, files),
         as_json=json,
     )
+
+
+def _shares(loads: Path | None) -> tuple[tuple[float, ...], ...]:
+    """Return the shares of the experts in a file of loads; none without a file."""
+    if loads is None:
+        return ()
+    from headrace.models.routing import read_loads
+
+    return tuple(tuple(layer) for layer in read_loads(loads).tolist())
 
 
 def _draw(outcome: "Simulation", trace: Path | None, plot: Path | None) -> list[str]:
