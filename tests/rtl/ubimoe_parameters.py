@@ -53,13 +53,14 @@ def norm_beats(norm: fixed.Affine, dims: int) -> list[int]:
     return pack(pairs.reshape(-1, 2 * dims), 16)
 
 
-def with_arrivals(work: StreamVectors, seed: int) -> StreamVectors:
-    """Every stream pauses at random; results from about when the first ones come."""
+def with_arrivals(work: StreamVectors, seed: int, cycles: int = 1500) -> StreamVectors:
+    """Every stream pauses at random, in half of its beats, and would alone take about `cycles`
+    or a fraction of them; results from about when the first ones come.
+    """
     rng = np.random.default_rng(seed)
-    ports = {**work.inputs, **work.results}
-    arrivals = {
-        name: np.cumsum(rng.integers(0, 8, len(items)) * (rng.random(len(items)) < 0.5))
-        + 400 * (name == "results")
-        for name, items in ports.items()
-    }
+    arrivals = {}
+    for name, items in {**work.inputs, **work.results}.items():
+        longest = int(rng.choice([0.2, 1, 4]) * cycles / max(1, len(items)))
+        pauses = rng.integers(0, 2 + longest, len(items)) * (rng.random(len(items)) < 0.5)
+        arrivals[name] = np.cumsum(pauses) + 400 * (name == "results")
     return replace(work, arrivals=arrivals)
