@@ -1,7 +1,7 @@
-"""Vivado project of an accelerator on a Zynq UltraScale+ board, as one Tcl script.
+"""Vivado project of an accelerator on an FPGA board, as one Tcl script.
 
 Commands and properties are those of UG835 and of the IP's product guides (PG021 AXI DMA, PG247
-SmartConnect, PG201 processing system). The script is meant for batch mode:
+SmartConnect; `headrace.rtl.vivado_hosts` has those around). The script is meant for batch mode:
 ``vivado -mode batch -source build.tcl``, with the target as ``-tclargs synth`` or ``impl``.
 """
 
@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.errors import InputError
+from headrace.rtl.memory_ports import MemoryPorts
 from headrace.rtl.names import verilog_identifier
+from headrace.rtl.vivado_hosts import HOSTS, Host, bus, cell, net, smartconnect
 from headrace.tcl import tcl_word
 
-__all__ = ["VivadoProject", "vivado_script"]
+__all__ = ["CONSTRAINTS", "VivadoProject", "vivado_files", "vivado_script"]
 
-# Ports of the processing system in the order in which weight ports take them; the release uses
-# HP0, HP1 and HP3 and leaves HP2 to the rest. Vivado calls HPn S_AXI_GP(n + 2).
-_HP_ORDER = (0, 1, 3)
-_SHARED_HP = 2
+CONSTRAINTS = "board.xdc"
+"""Name of the constraints beside the script, where there are any."""
+
 _MAX_DMA_STREAM_BITS = 1024
 _MIN_DMA_MEMORY_BITS = 32
 
@@ -40,8 +41,8 @@ class VivadoProject:
         Verilog files, relative to the script.
     control : str
         Prefix of the AXI4-Lite slave.
-    masters : sequence of str
-        Prefixes of the AXI4 read masters, at most four.
+    ports : MemoryPorts
+        Memory ports of the AXI4 read masters, by prefix, and of the DMA.
     stream_in, stream_out : (str, int)
         Prefix and width in bits of the AXI4-Streams.
     """
@@ -53,9 +54,22 @@ class VivadoProject:
     clock_mhz: int
     sources: Sequence[str]
     control: str
-    masters: Sequence[str]
+    ports: MemoryPorts
     stream_in: tuple[str, int]
     stream_out: tuple[str, int]
+
+
+def vivado_files(project: VivadoProject) -> dict[str, str]:
+    """Return the script as ``build.tcl``, and the board's constraints if there are any.
+
+    Raises
+    ------
+    InputError
+        As `vivado_script`.
+    """
+    files = {"build.tcl": vivado_script(project)}
+    constraints = HOSTS[project.ports.host].constraints
+    return files | ({CONSTRAINTS: constraints} if constraints else {})
 
 
 def vivado_script(project: VivadoProject) -> str:
@@ -64,29 +78,33 @@ def vivado_script(project: VivadoProject) -> str:
     Raises
     ------
     InputError
-        A name is not an identifier, a text cannot be written in Tcl, or there are more masters
-        than ports.
+        A name is not an identifier, a text cannot be written in Tcl, there is no master, a stream
+        is too wide, or the board has no such memory port.
     """
-    if not 1 <= len(project.masters) <= len(_HP_ORDER) + 1:
-        raise InputError(f"{len(project.masters)} AXI masters are not allowed: 1 to 4 needed")
-    for name in (project.name, project.top, project.control, *project.masters):
+    masters = list(project.ports.masters)
+    if not masters:
+        raise InputError("there are no AXI masters: at least 1 needed")
+    streams = (project.stream_in[0], project.stream_out[0])
+    for name in (project.name, project.top, project.control, *masters, *streams):
         verilog_identifier(name)
-    for name, _ in (project.stream_in, project.stream_out):
-        verilog_identifier(name)
-    ports = [*_HP_ORDER, _SHARED_HP][: len(project.masters)]
-    shared = len(project.masters) > len(_HP_ORDER)
+    if project.stream_in[1] > _MAX_DMA_STREAM_BITS:
+        raise InputError(
+            f"a stream of {project.stream_in[1]} bits is not allowed: the DMA gives at most "
+            f"{_MAX_DMA_STREAM_BITS}"
+        )
+    host = HOSTS[project.ports.host]
     sections = [
-        _project(project),
-        _processor(project, sorted({*ports, _SHARED_HP})),
-        _accelerator(project),
-        _weights(project, ports, shared),
-        _streams(project, shared),
+        _project(project, host),
+        "\n".join([*host.lines(project.ports, project.clock_mhz), ""]),
+        _accelerator(project, host),
+        _streams(project, host),
+        _memory(project.ports, host),
         _finish(),
     ]
     return "\n".join(sections)
 
 
-def _project(project: VivadoProject) -> str:
+def _project(project: VivadoProject, host: Host) -> str:
     files = " ".join(f"[file join $here {tcl_word(source)}]" for source in project.sources)
     lines = [
         "# Build the block design, synthesise, implement. Arguments: synth or impl (default).",
@@ -108,44 +126,16 @@ def _project(project: VivadoProject) -> str:
     lines += [
         f"add_files -norecurse [list {files}]",
         "update_compile_order -fileset sources_1",
-        'create_bd_design "system"',
-        "",
     ]
-    return "\n".join(lines)
+    if host.constraints:
+        place = f'[file join $here "{CONSTRAINTS}"]'
+        lines.append(f'add_files -fileset "constrs_1" -norecurse {place}')
+    return "\n".join([*lines, 'create_bd_design "system"', ""])
 
 
-def _processor(project: VivadoProject, ports: Sequence[int]) -> str:
-    settings = [
-        ("PSU__FPGA_PL0_ENABLE", "1"),
-        ("PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ", str(project.clock_mhz)),
-        ("PSU__USE__M_AXI_GP0", "1"),
-        ("PSU__MAXIGP0__DATA_WIDTH", "32"),
-        ("PSU__USE__M_AXI_GP1", "0"),
-        ("PSU__USE__M_AXI_GP2", "0"),
-    ]
-    for port in ports:
-        settings.append((f"PSU__USE__S_AXI_GP{port + 2}", "1"))
-        settings.append((f"PSU__SAXIGP{port + 2}__DATA_WIDTH", "128"))
-    values = " ".join(f"CONFIG.{name} {tcl_word(value)}" for name, value in settings)
-    lines = [
-        "# Processing system, clock and reset.",
-        'create_bd_cell -type ip -vlnv "xilinx.com:ip:zynq_ultra_ps_e" "ps"',
-        "if {$with_board} {",
-        '    apply_bd_automation -rule "xilinx.com:bd_rule:zynq_ultra_ps_e" '
-        '-config [list apply_board_preset "1"] [get_bd_cells "ps"]',
-        "}",
-        f'set_property -dict [list {values}] [get_bd_cells "ps"]',
-        'create_bd_cell -type ip -vlnv "xilinx.com:ip:proc_sys_reset" "reset"',
-        _net("ps/pl_clk0", "reset/slowest_sync_clk"),
-        _net("ps/pl_resetn0", "reset/ext_reset_in"),
-        _net("ps/pl_clk0", "ps/maxihpm0_fpd_aclk"),
-    ]
-    lines += [_net("ps/pl_clk0", f"ps/saxihp{port}_fpd_aclk") for port in ports]
-    return "\n".join([*lines, ""])
-
-
-def _accelerator(project: VivadoProject) -> str:
-    interfaces = [project.control, *project.masters, project.stream_in[0], project.stream_out[0]]
+def _accelerator(project: VivadoProject, host: Host) -> str:
+    streams = (project.stream_in[0], project.stream_out[0])
+    interfaces = [project.control, *project.ports.masters, *streams]
     associated = tcl_word(":".join(interfaces))
     return "\n".join(
         [
@@ -153,70 +143,65 @@ def _accelerator(project: VivadoProject) -> str:
             f'create_bd_cell -type module -reference {tcl_word(project.top)} "accelerator"',
             f'set_property CONFIG.ASSOCIATED_BUSIF {associated} [get_bd_pins "accelerator/clk"]',
             'set_property CONFIG.POLARITY "ACTIVE_HIGH" [get_bd_pins "accelerator/rst"]',
-            _net("ps/pl_clk0", "accelerator/clk"),
-            _net("reset/peripheral_reset", "accelerator/rst"),
-            *_smartconnect("control", 1, 2),
-            _bus("ps/M_AXI_HPM0_FPD", "control/S00_AXI"),
-            _bus("control/M00_AXI", f"accelerator/{project.control}"),
+            net(host.clock, "accelerator/clk"),
+            net("reset/peripheral_reset", "accelerator/rst"),
+            *smartconnect("control", 1, 2, host.clock, host.control_clock),
+            bus(host.control, "control/S00_AXI"),
+            bus("control/M00_AXI", f"accelerator/{project.control}"),
             "",
         ]
     )
 
 
-def _weights(project: VivadoProject, ports: Sequence[int], shared: bool) -> str:
-    lines = ["# One SmartConnect per weight port converts its width to that of the HP port."]
-    for number, (master, port) in enumerate(zip(project.masters, ports, strict=True)):
-        if shared and port == _SHARED_HP:
+def _memory(ports: MemoryPorts, host: Host) -> str:
+    lines = ["# One SmartConnect per memory port converts widths; the DMA's is `memory`."]
+    for name in ports.used:
+        masters = [master for master, port in ports.masters.items() if port == name]
+        slave = masters[0].removeprefix("m_axi_") if masters else ""
+        sources = [f"accelerator/{master}" for master in masters]
+        if name == ports.dma:
+            slave, sources = "memory", ["dma/M_AXI_MM2S", "dma/M_AXI_S2MM", *sources]
+        if not sources:  # the host's own
             continue
-        lines += _smartconnect(f"weight{number}", 1, 1)
-        lines.append(_bus(f"accelerator/{master}", f"weight{number}/S00_AXI"))
-        lines.append(_bus(f"weight{number}/M00_AXI", f"ps/S_AXI_HP{port}_FPD"))
+        lines += smartconnect(slave, len(sources), 1, host.clock)
+        lines += [bus(source, f"{slave}/S{n:02d}_AXI") for n, source in enumerate(sources)]
+        lines.append(bus(f"{slave}/M00_AXI", host.port(name)))
     return "\n".join([*lines, ""])
 
 
-def _streams(project: VivadoProject, shared: bool) -> str:
+def _streams(project: VivadoProject, host: Host) -> str:
     (source, in_bits), (sink, out_bits) = project.stream_in, project.stream_out
     narrow = min(out_bits, _MAX_DMA_STREAM_BITS)
-    settings = {
-        "c_include_sg": 0,
-        "c_sg_length_width": 26,
-        "c_include_mm2s": 1,
-        "c_include_s2mm": 1,
-        "c_m_axis_mm2s_tdata_width": in_bits,
-        "c_m_axi_mm2s_data_width": max(_MIN_DMA_MEMORY_BITS, in_bits),
-        "c_s_axis_s2mm_tdata_width": narrow,
-        "c_m_axi_s2mm_data_width": max(_MIN_DMA_MEMORY_BITS, narrow),
-        "c_addr_width": 40,
-    }
-    values = " ".join(f'CONFIG.{name} "{value}"' for name, value in settings.items())
-    lines = [
-        "# DMA for activations and results.",
-        'create_bd_cell -type ip -vlnv "xilinx.com:ip:axi_dma" "dma"',
-        f'set_property -dict [list {values}] [get_bd_cells "dma"]',
-        *_smartconnect("memory", 3 if shared else 2, 1),
-        _bus("dma/M_AXI_MM2S", "memory/S00_AXI"),
-        _bus("dma/M_AXI_S2MM", "memory/S01_AXI"),
-        _bus("memory/M00_AXI", f"ps/S_AXI_HP{_SHARED_HP}_FPD"),
-        _bus("control/M01_AXI", "dma/S_AXI_LITE"),
-        _bus("dma/M_AXIS_MM2S", f"accelerator/{source}"),
+    settings = [
+        ("c_include_sg", 0),
+        ("c_sg_length_width", 26),
+        ("c_include_mm2s", 1),
+        ("c_include_s2mm", 1),
+        ("c_m_axis_mm2s_tdata_width", in_bits),
+        ("c_m_axi_mm2s_data_width", max(_MIN_DMA_MEMORY_BITS, in_bits)),
+        ("c_s_axis_s2mm_tdata_width", narrow),
+        ("c_m_axi_s2mm_data_width", max(_MIN_DMA_MEMORY_BITS, narrow)),
+        ("c_addr_width", 40),
     ]
-    if shared:
-        lines.append(_bus(f"accelerator/{project.masters[-1]}", "memory/S02_AXI"))
+    lines = [
+        "# DMA for features or activations, and for results.",
+        *cell("axi_dma", "dma", settings),
+        bus("control/M01_AXI", "dma/S_AXI_LITE"),
+        bus("dma/M_AXIS_MM2S", f"accelerator/{source}"),
+    ]
     if narrow == out_bits:
-        lines.append(_bus(f"accelerator/{sink}", "dma/S_AXIS_S2MM"))
+        lines.append(bus(f"accelerator/{sink}", "dma/S_AXIS_S2MM"))
     else:
         lines += [
-            'create_bd_cell -type ip -vlnv "xilinx.com:ip:axis_dwidth_converter" "narrow"',
-            f'set_property -dict [list CONFIG.M_TDATA_NUM_BYTES "{narrow // 8}"] '
-            '[get_bd_cells "narrow"]',
-            _net("ps/pl_clk0", "narrow/aclk"),
-            _net("reset/peripheral_aresetn", "narrow/aresetn"),
-            _bus(f"accelerator/{sink}", "narrow/S_AXIS"),
-            _bus("narrow/M_AXIS", "dma/S_AXIS_S2MM"),
+            *cell("axis_dwidth_converter", "narrow", [("M_TDATA_NUM_BYTES", narrow // 8)]),
+            net(host.clock, "narrow/aclk"),
+            net("reset/peripheral_aresetn", "narrow/aresetn"),
+            bus(f"accelerator/{sink}", "narrow/S_AXIS"),
+            bus("narrow/M_AXIS", "dma/S_AXIS_S2MM"),
         ]
     clocks = ("s_axi_lite_aclk", "m_axi_mm2s_aclk", "m_axi_s2mm_aclk")
-    lines += [_net("ps/pl_clk0", f"dma/{clock}") for clock in clocks]
-    lines.append(_net("reset/peripheral_aresetn", "dma/axi_resetn"))
+    lines += [net(host.clock, f"dma/{clock}") for clock in clocks]
+    lines.append(net("reset/peripheral_aresetn", "dma/axi_resetn"))
     return "\n".join([*lines, ""])
 
 
@@ -248,21 +233,3 @@ def _finish() -> str:
             "",
         ]
     )
-
-
-def _smartconnect(cell: str, slaves: int, masters: int) -> list[str]:
-    return [
-        f'create_bd_cell -type ip -vlnv "xilinx.com:ip:smartconnect" "{cell}"',
-        f'set_property -dict [list CONFIG.NUM_SI "{slaves}" CONFIG.NUM_MI "{masters}"] '
-        f'[get_bd_cells "{cell}"]',
-        _net("ps/pl_clk0", f"{cell}/aclk"),
-        _net("reset/peripheral_aresetn", f"{cell}/aresetn"),
-    ]
-
-
-def _net(driver: str, load: str) -> str:
-    return f'connect_bd_net [get_bd_pins "{driver}"] [get_bd_pins "{load}"]'
-
-
-def _bus(master: str, slave: str) -> str:
-    return f'connect_bd_intf_net [get_bd_intf_pins "{master}"] [get_bd_intf_pins "{slave}"]'

@@ -17,6 +17,7 @@ from headrace.arch.tellme.packing import pack_weights
 from headrace.errors import InputError
 from headrace.rtl.axi import stream_bits
 from headrace.rtl.emit import emit_folder
+from headrace.rtl.memory_ports import load_memory_ports
 from headrace.rtl.names import verilog_identifier
 from headrace.rtl.ports import signature_ports
 from headrace.rtl.tellme.draw import random_vectors
@@ -25,7 +26,7 @@ from headrace.rtl.tellme.registers import register_map
 from headrace.rtl.tellme.shell import RESULT_BITS, TellmeShell
 from headrace.rtl.tellme.verify import write_vectors
 from headrace.rtl.verilog import to_verilog
-from headrace.rtl.vivado import VivadoProject, vivado_script
+from headrace.rtl.vivado import VivadoProject, vivado_files
 
 __all__ = ["RTL", "TellmeRtl"]
 
@@ -112,12 +113,13 @@ class TellmeRtl:
         text = {
             f"rtl/{ENGINE}.v": to_verilog(engine, ENGINE),
             f"rtl/{SHELL}.v": to_verilog(shell, SHELL),
-            "vivado/build.tcl": vivado_script(_project(point, sizes, device)),
             "driver/tellme_registers.h": registers.c_header("tellme"),
             "driver/registers.md": registers.markdown(),
             "point.toml": point.to_toml(),
             "README.md": _readme(point, sizes, device),
         }
+        project = _project(point, sizes, device)
+        text |= {f"vivado/{name}": lines for name, lines in vivado_files(project).items()}
         files = {path: content.encode() for path, content in text.items()}
         files |= _regression_files(sizes, point)
         return files | _weight_files(sizes, ports, weights or {})
@@ -154,7 +156,7 @@ def _project(point: Point, sizes: EngineSizes, device: str) -> VivadoProject:
     target = load_device(device)
     if target.part is None:
         raise InputError(f"device {device!r} has no Vivado part: an FPGA is needed")
-    ports = range(point.integer("weight_ports"))
+    masters = [f"m_axi_weight{port}" for port in range(point.integer("weight_ports"))]
     return VivadoProject(
         name="tellme",
         top=SHELL,
@@ -163,7 +165,7 @@ def _project(point: Point, sizes: EngineSizes, device: str) -> VivadoProject:
         clock_mhz=point.integer("clock_mhz"),
         sources=[f"../rtl/{ENGINE}.v", f"../rtl/{SHELL}.v"],
         control="s_axi_control",
-        masters=[f"m_axi_weight{port}" for port in ports],
+        ports=load_memory_ports("tellme", device, masters),
         stream_in=("s_axis_activations", stream_bits(8 * sizes.activation_lanes)),
         stream_out=("m_axis_results", stream_bits(RESULT_BITS * sizes.copies)),
     )

@@ -160,9 +160,8 @@ def test_faults_are_told(master):
     assert run.results == vectors.results
 
 
-@pytest.mark.parametrize(
-    "point", ["shared port", pytest.param("own ports", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["shared port", "own ports"])
 def test_verilog_is_clean(point):
     sizes = sizes_of(*POINTS[point])
     block = EncoderBlock(sizes.block)

@@ -1,16 +1,24 @@
 """The Vivado script: run under tclsh with stand-ins that check commands and arguments."""
 
 import dataclasses
+import importlib.util
 import re
-import shutil
-import subprocess
+from pathlib import Path
 
 import pytest
 
 from headrace.arch.tellme import TELLME
 from headrace.errors import InputError
+from headrace.rtl.memory_ports import load_memory_ports
 from headrace.rtl.tellme import RTL
 from headrace.rtl.vivado import VivadoProject, vivado_script
+
+_SPEC = importlib.util.spec_from_file_location(
+    "vivado_stand_in", Path(__file__).parent / "vivado_stand_in.py"
+)
+_shared = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_shared)
+run = _shared.run
 
 PROJECT = VivadoProject(
     name="demo",
@@ -20,72 +28,10 @@ PROJECT = VivadoProject(
     clock_mhz=250,
     sources=["../rtl/a.v", "../rtl/b [exit].v"],
     control="s_axi_control",
-    masters=["m_axi_weight0", "m_axi_weight1", "m_axi_weight2"],
+    ports=load_memory_ports("tellme", "kv260", ["m_axi_weight0", "m_axi_weight1", "m_axi_weight2"]),
     stream_in=("s_axis_activations", 8),
     stream_out=("m_axis_results", 512),
 )
-
-# Every command prints itself; pins and cells must be created or known before they are used.
-STAND_IN = r"""
-set cells [dict create]
-proc say {args} { puts [join $args "\t"] }
-proc need {cell} {
-    global cells
-    if {![dict exists $cells $cell]} { error "no cell $cell" }
-    return $cell
-}
-proc pin {pin} { need [lindex [split $pin /] 0]; return $pin }
-proc create_project {force name folder dash part} {
-    if {$force ne "-force" || $dash ne "-part"} { error "create_project" }
-    say create_project $name $part
-}
-proc create_bd_cell {type_flag type reference_flag what name} {
-    global cells
-    if {$type_flag ne "-type" || $type ni {ip module}} { error "create_bd_cell" }
-    if {$reference_flag ne [dict get {ip -vlnv module -reference} $type]} { error "create_bd_cell" }
-    if {[dict exists $cells $name]} { error "two cells $name" }
-    dict set cells $name $what
-    say create_bd_cell $what $name
-}
-proc get_bd_cells {name} { need $name }
-proc get_bd_pins {name} { pin $name }
-proc get_bd_intf_pins {name} { pin $name }
-proc connect_bd_net {a b} { say connect_bd_net $a $b }
-proc connect_bd_intf_net {a b} { say connect_bd_intf_net $a $b }
-proc set_property {args} {
-    if {[lindex $args 0] eq "-dict"} {
-        if {[llength $args] != 3 || [llength [lindex $args 1]] % 2} { error "set_property" }
-    } elseif {[llength $args] != 3} { error "set_property" }
-    say set_property {*}$args
-}
-proc get_board_parts {quiet board} { return [expr {$::has_board ? $board : ""}] }
-proc current_project {} { return project }
-proc get_files {name} { return $name }
-proc get_filesets {name} { return $name }
-proc make_wrapper {files design top} { return "system_wrapper.v" }
-foreach {name count} {
-    add_files 2 update_compile_order 2 create_bd_design 1 assign_bd_address 0 validate_bd_design 0
-    save_bd_design 0 generate_target 2 wait_on_runs 1 open_run 1 apply_bd_automation 5
-} {
-    proc $name {args} "if {\[llength \$args\] != $count} { error $name }; say $name {*}\$args"
-}
-foreach name {launch_runs report_utilization report_timing_summary report_power} {
-    proc $name {args} "say $name {*}\$args"
-}
-"""
-
-
-def run(script, tmp_path, target="impl", has_board=1):
-    if shutil.which("tclsh") is None:
-        pytest.skip("tclsh is not installed")
-    (tmp_path / "build.tcl").write_text(script)
-    (tmp_path / "stand_in.tcl").write_text(
-        f"{STAND_IN}\nset has_board {has_board}\nset argv [list {target}]\nsource build.tcl\n"
-    )
-    done = subprocess.run(
-        ["tclsh", "stand_in.tcl"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    return done.returncode, [line.split("\t") for line in done.stdout.splitlines()], done.stderr
 
 
 def test_every_interface_is_connected_once(tmp_path):
@@ -139,7 +85,7 @@ def test_synthesis_alone_without_the_board(tmp_path):
 def test_fourth_port_shares_and_wide_results_are_narrowed(tmp_path):
     wide = dataclasses.replace(
         PROJECT,
-        masters=[*PROJECT.masters, "m_axi_weight3"],
+        ports=load_memory_ports("tellme", "kv260", [*PROJECT.ports.masters, "m_axi_weight3"]),
         stream_out=("m_axis_results", 2048),
     )
     code, said, complaint = run(vivado_script(wide), tmp_path)
@@ -150,7 +96,13 @@ def test_fourth_port_shares_and_wide_results_are_narrowed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"top": "a; exit"}, {"masters": []}, {"part": "a\nb"}, {"control": "x]"}]
+    "change",
+    [
+        {"top": "a; exit"},
+        {"ports": dataclasses.replace(PROJECT.ports, masters={})},
+        {"part": "a\nb"},
+        {"control": "x]"},
+    ],
 )
 def test_bad_input_is_refused(change):
     with pytest.raises(InputError):
