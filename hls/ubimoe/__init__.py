@@ -1,5 +1,6 @@
 """UbiMoE's kernels as Vitis HLS C++, and their C simulation; see docs/ubimoe-kernels.md."""
 
+from headrace.hls.ubimoe.block import moe_block, msa_block
 from headrace.hls.ubimoe.combine import combine
 from headrace.hls.ubimoe.dispatch import dispatch
 from headrace.hls.ubimoe.face import HLS, UbimoeHls
@@ -26,6 +27,8 @@ __all__ = [
     "gate",
     "layer_norm",
     "linear",
+    "moe_block",
+    "msa_block",
     "patch_embedding",
     "prefetch",
     "streaming_attention",

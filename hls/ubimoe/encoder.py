@@ -1,4 +1,4 @@
-"""All kernels that an encoder of UbiMoE is made of, each with vectors for its test bench."""
+"""All kernels of an encoder of UbiMoE, and its blocks, each with vectors for its test bench."""
 
 from dataclasses import replace
 
@@ -7,6 +7,8 @@ import numpy as np
 from headrace.arch.ubimoe.encoder_block import EncoderBlockSizes
 from headrace.arch.ubimoe.prefetch import PrefetchSizes
 from headrace.hls.ubimoe import samples
+from headrace.hls.ubimoe.block import moe_block, msa_block
+from headrace.hls.ubimoe.block_samples import moe_block_sample, msa_block_sample
 from headrace.hls.ubimoe.combine import combine
 from headrace.hls.ubimoe.dispatch import dispatch
 from headrace.hls.ubimoe.gate import gate
@@ -20,7 +22,7 @@ from headrace.hls.ubimoe.streaming_attention import streaming_attention
 
 __all__ = ["encoder_kernels"]
 
-_PATCH_PIXELS = 3 * 16 * 16  # of M3ViT and ViT-S/16 (section 4 of the paper)
+_PATCH_PIXELS = 3 * 16 * 16  # patches of 16 x 16 pixels in three colours: M3ViT, ViT-S/16
 _SEED = 0
 
 
@@ -31,7 +33,9 @@ def encoder_kernels(
     attention_modules: int = 1,
     slots: int = 2,
 ) -> list[tuple[Kernel, Sample]]:
-    """Return the kernels in the order in which data meets them.
+    """Return the kernels in the order in which data meets them, then the blocks made of them.
+
+    The blocks have one attention kernel with all heads, and two weight sets per linear.
 
     Parameters
     ----------
@@ -81,4 +85,6 @@ def encoder_kernels(
         ),
         (linear(linears[1], "moe_linear"), samples.linear_sample(linears[1], rng)),
         (combine(moe.combine, "moe_combine"), samples.combine_sample(moe.combine, rng)),
+        (msa_block(msa), msa_block_sample(msa, rng)),
+        (moe_block(moe), moe_block_sample(moe, rng)),
     ]

@@ -223,7 +223,8 @@ def kernel(
     sizes : mapping of str to int
         More constants of ``src/sizes.h``.
     values : mapping of str to int or Code
-        Placeholders of the template besides ``@top@``, ``@arguments@`` and ``@interfaces@``.
+        Placeholders of the template besides ``@top@`` and ``@arguments@``. It ends with a
+        function ``work`` of the arguments of the top function, which is nothing but this.
     """
     top, arguments = identifier(name), _arguments(ports)
     types = [f"typedef ap_uint<{port.stream_bits}> {port.type};" for port in ports]
@@ -237,8 +238,13 @@ def kernel(
     facts = {"constants": constants(sizes), "types": Code("\n".join(types))}
     tree.add("src/sizes.h", render(template("sizes.h"), facts))
     tree.add(f"src/{name}.h", render(template("kernel.h"), {"top": top, "arguments": arguments}))
-    own = {"top": top, "arguments": arguments, "interfaces": Code("\n".join(interfaces))}
-    source = render(template(f"{template_name or name}.cpp"), {**own, **values})
+    signature: dict[str, int | Code] = {"top": top, "arguments": arguments}
+    source = render(template(f"{template_name or name}.cpp"), {**signature, **values})
+    own = {
+        "interfaces": Code("\n".join(interfaces)),
+        "names": Code(", ".join(port.name for port in ports)),
+    }
+    source += render(template("top.cpp"), {**signature, **own})
     tree.add(f"src/{name}.cpp", source)
     tree.add("tb/testbench.cpp", _testbench(name, ports))
     # One translation unit reads the headers once.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from headrace.arch.ubimoe.combine import CombineSizes
 from headrace.arch.ubimoe.dispatch import DispatchSizes
@@ -23,6 +22,7 @@ from headrace.hls.ubimoe.patch_embedding import (
 )
 from headrace.hls.ubimoe.prefetch import ADDRESS_BITS
 from headrace.hls.ubimoe.rules import Ints
+from headrace.hls.ubimoe.words import beats_of, draw, draw_real, image_of, pack, thin
 
 __all__ = [
     "Sample",
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _ONE = 1 << WIDE_FRACTION
-_NONZERO_TILES = 16  # one of so many tiles of patch weights, for a file of a bearable size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,43 +54,6 @@ class Sample:
     words: dict[str, list[int]]
 
 
-def _pack(values: Sequence[int] | Ints, bits: int) -> int:
-    return sum((int(value) & ((1 << bits) - 1)) << (bits * i) for i, value in enumerate(values))
-
-
-def _beats(rows: ArrayLike, dims: int, bits: int) -> list[int]:
-    return [_pack(beat, bits) for beat in np.reshape(rows, (-1, dims))]
-
-
-def _cut(values: Ints, width: int, beat_bits: int) -> list[int]:
-    whole, bits = _pack(values, width), width * len(values)
-    return [(whole >> at) & ((1 << beat_bits) - 1) for at in range(0, bits, beat_bits)]
-
-
-def _image(w: Ints, b: Ints, tiles: tuple[int, int], bits: int, beat_bits: int) -> list[int]:
-    """Return the weight image of w [N, K] and b [N] in tiles of (T_in, T_out)."""
-    tile_in, tile_out = tiles
-    beats = [beat for row in b.reshape(-1, tile_out) for beat in _cut(row, BIAS_BITS, beat_bits)]
-    for out in range(0, w.shape[0], tile_out):
-        for into in range(0, w.shape[1], tile_in):
-            tile = w[out : out + tile_out, into : into + tile_in]
-            beats += _cut(tile.ravel(), bits, beat_bits)
-    return beats
-
-
-def _draw(rng: np.random.Generator, bits: int, *shape: int) -> Ints:
-    """Draw signed values of all magnitudes."""
-    values = rng.integers(-1 << (bits - 1), 1 << (bits - 1), shape)
-    drawn: Ints = values >> rng.integers(0, bits, shape)
-    return drawn
-
-
-def _real(rng: np.random.Generator, spread: float, fraction: int, *shape: int) -> Ints:
-    """Draw values around 0 as a network has them."""
-    drawn: Ints = (rng.normal(0, spread, shape) * (1 << fraction)).astype(np.int64)
-    return drawn
-
-
 def linear_sample(sizes: LinearSizes, rng: np.random.Generator) -> Sample:
     """Return two commands of up to 2 x 2 tiles, the second one with GELU if there is any."""
     f, tiles = sizes.formats, (sizes.tile_in, sizes.tile_out)
@@ -103,17 +65,17 @@ def linear_sample(sizes: LinearSizes, rng: np.random.Generator) -> Sample:
     }
     for gelu in (False, sizes.gelu):
         rows = sizes.lanes + 1
-        x = _draw(rng, f.operand_bits, rows, ins * sizes.tile_in)
-        w = _draw(rng, f.weight_bits, outs * sizes.tile_out, ins * sizes.tile_in)
-        b = _draw(rng, BIAS_BITS, len(w))
+        x = draw(rng, f.operand_bits, rows, ins * sizes.tile_in)
+        w = draw(rng, f.weight_bits, outs * sizes.tile_out, ins * sizes.tile_in)
+        b = draw(rng, BIAS_BITS, len(w))
         y = rules.linear(x, w, b, f, sizes.bias_fraction)
         y = (rules.gelu(y) if gelu else y).reshape(rows, outs, sizes.tile_out)
-        words["load"].append(_pack([ins, outs], 16))
-        words["compute"].append(_pack([rows, ins, outs, int(gelu)], 16))
-        words["weights"] += _image(w, b, tiles, f.weight_bits, sizes.beat_bits)
-        words["inputs"] += _beats(x, sizes.tile_in, f.operand_bits)
+        words["load"].append(pack([ins, outs], 16))
+        words["compute"].append(pack([rows, ins, outs, int(gelu)], 16))
+        words["weights"] += image_of(w, b, tiles, f.weight_bits, sizes.beat_bits)
+        words["inputs"] += beats_of(x, sizes.tile_in, f.operand_bits)
         for group in (y[: sizes.lanes], y[sizes.lanes :]):
-            words["results"] += _beats(group.swapaxes(0, 1), sizes.tile_out, WIDE_BITS)
+            words["results"] += beats_of(group.swapaxes(0, 1), sizes.tile_out, WIDE_BITS)
     return Sample(commands=2, words=words)
 
 
@@ -121,9 +83,9 @@ def streaming_attention_sample(sizes: StreamingAttentionSizes, rng: np.random.Ge
     """Return one command of a token more than there are lanes, if there is room for it."""
     f, tokens = sizes.formats, min(sizes.lanes + 1, sizes.max_tokens)
     width, dims = sizes.heads * sizes.head_dim, sizes.dims
-    q, k, v = (_real(rng, 1.5, f.operand_fraction, tokens, width) for _ in range(3))
+    q, k, v = (draw_real(rng, 1.5, f.operand_fraction, tokens, width) for _ in range(3))
     if not f.saturates:
-        q[0], k[1 % tokens] = (_draw(rng, f.operand_bits, width) for _ in range(2))
+        q[0], k[1 % tokens] = (draw(rng, f.operand_bits, width) for _ in range(2))
     q, k, v = (rules.wrap(rows, f.operand_bits) for rows in (q, k, v))
     heads = [slice(at, at + sizes.head_dim) for at in range(0, width, sizes.head_dim)]
     rows = [rules.attend(q[:, head], k[:, head], v[:, head], f, dims) for head in heads]
@@ -135,22 +97,22 @@ def streaming_attention_sample(sizes: StreamingAttentionSizes, rng: np.random.Ge
         "values": v[order],
         "results": np.concatenate(rows, axis=1),
     }
-    words = {name: _beats(data, dims, f.operand_bits) for name, data in given.items()}
+    words = {name: beats_of(data, dims, f.operand_bits) for name, data in given.items()}
     return Sample(commands=1, words={"command": [tokens], **words})
 
 
 def layer_norm_sample(sizes: LayerNormSizes, rng: np.random.Generator) -> Sample:
     """Return one command of three rows: of a network, of any values, and all of them equal."""
     f, dims = sizes.formats, sizes.dims
-    x = rules.wrap(_real(rng, 2, f.feature_fraction, 3, sizes.width), f.feature_bits)
-    x[1] = _draw(rng, f.feature_bits, sizes.width)
+    x = rules.wrap(draw_real(rng, 2, f.feature_fraction, 3, sizes.width), f.feature_bits)
+    x[1] = draw(rng, f.feature_bits, sizes.width)
     x[2] = x[2, 0]
-    gain, offset = _draw(rng, 14, sizes.width), _draw(rng, 16, sizes.width)
+    gain, offset = draw(rng, 14, sizes.width), draw(rng, 16, sizes.width)
     words = {
         "command": [3],
-        "parameters": _beats(np.stack([gain, offset], axis=1), 2 * dims, 16),
-        "inputs": _beats(x, dims, f.feature_bits),
-        "results": _beats(rules.normalise(x, gain, offset, f), dims, f.operand_bits),
+        "parameters": beats_of(np.stack([gain, offset], axis=1), 2 * dims, 16),
+        "inputs": beats_of(x, dims, f.feature_bits),
+        "results": beats_of(rules.normalise(x, gain, offset, f), dims, f.operand_bits),
     }
     return Sample(commands=1, words=words)
 
@@ -158,17 +120,17 @@ def layer_norm_sample(sizes: LayerNormSizes, rng: np.random.Generator) -> Sample
 def gate_sample(sizes: GateSizes, rng: np.random.Generator) -> Sample:
     """Return one command of up to three tokens; the last expert is like the first one."""
     f, tokens, width = sizes.formats, min(3, sizes.max_tokens), sizes.dims * sizes.row_beats
-    x = rules.wrap(_real(rng, 1, f.operand_fraction, tokens, width), f.operand_bits)
-    w = _real(rng, 0.1, min(f.weight_fraction, f.weight_bits), sizes.experts, width)
+    x = rules.wrap(draw_real(rng, 1, f.operand_fraction, tokens, width), f.operand_bits)
+    w = draw_real(rng, 0.1, min(f.weight_fraction, f.weight_bits), sizes.experts, width)
     w = rules.wrap(w, f.weight_bits)
     w[-1] = w[0]
     scores = rules.linear(x, w, np.zeros(len(w), np.int64), f, 0)
     experts, scored = rules.choose(scores, sizes.top_k)
     words = {
         "command": [tokens],
-        "weights": _beats(w, sizes.dims, f.weight_bits),
-        "inputs": _beats(x, sizes.dims, f.operand_bits),
-        "choices": _beats(experts | scored << 8, sizes.top_k, CHOICE_BITS),
+        "weights": beats_of(w, sizes.dims, f.weight_bits),
+        "inputs": beats_of(x, sizes.dims, f.operand_bits),
+        "choices": beats_of(experts | scored << 8, sizes.top_k, CHOICE_BITS),
     }
     return Sample(commands=1, words=words)
 
@@ -195,7 +157,7 @@ def dispatch_sample(sizes: DispatchSizes, rng: np.random.Generator) -> Sample:
     for _ in range(2):
         experts, scores = _draw_choices(rng, tokens, sizes.experts, sizes.top_k)
         words["command"].append(tokens)
-        words["choices"] += _beats(experts | scores << 8, sizes.top_k, CHOICE_BITS)
+        words["choices"] += beats_of(experts | scores << 8, sizes.top_k, CHOICE_BITS)
         for expert, rows in _queues(experts, scores).items():
             words["jobs"].append(expert | len(rows) << 8)
             words["rows"] += [token | score << 16 for token, score in rows]
@@ -208,20 +170,20 @@ def combine_sample(sizes: CombineSizes, rng: np.random.Generator) -> Sample:
     names = ("command", "jobs", "rows", "values", "residual", "results")
     words: dict[str, list[int]] = {name: [] for name in names}
     for choices, experts in ((2, 3), (1, 1)):
-        x = _draw(rng, f.feature_bits, tokens, dims * sizes.row_beats)
+        x = draw(rng, f.feature_bits, tokens, dims * sizes.row_beats)
         chosen, scores = _draw_choices(rng, tokens, experts, choices)
         words["command"].append(tokens | choices << 16)
-        words["residual"] += _beats(x, dims, f.feature_bits)
+        words["residual"] += beats_of(x, dims, f.feature_bits)
         for rows in _queues(chosen, scores if experts > 1 else np.full_like(scores, _ONE)).values():
-            y = _draw(rng, WIDE_BITS, len(rows), x.shape[1])
+            y = draw(rng, WIDE_BITS, len(rows), x.shape[1])
             words["jobs"].append(len(rows))
             words["rows"] += [token | score << 16 for token, score in rows]
             for first in range(0, len(rows), sizes.lanes):
                 group = y[first : first + sizes.lanes].reshape(-1, sizes.row_beats, dims)
-                words["values"] += _beats(group.swapaxes(0, 1), dims, WIDE_BITS)
+                words["values"] += beats_of(group.swapaxes(0, 1), dims, WIDE_BITS)
             for (token, score), result in zip(rows, y, strict=True):
                 rules.contribute(x, token, result, score, f)
-        words["results"] += _beats(x, dims, f.feature_bits)
+        words["results"] += beats_of(x, dims, f.feature_bits)
     return Sample(commands=2, words=words)
 
 
@@ -231,18 +193,17 @@ def patch_embedding_sample(sizes: PatchEmbeddingSizes, rng: np.random.Generator)
     patches, inputs = min(2, sizes.max_tokens - 1), sizes.in_tiles * sizes.tile_in
     pixels = rng.integers(0, 1 << PIXEL_BITS, (patches, inputs))
     pixels[:, sizes.pixels :] = 0
-    kept = rng.integers(0, _NONZERO_TILES, (sizes.out_tiles, sizes.in_tiles)) == 0
-    w = _draw(rng, PATCH_WEIGHT_BITS, sizes.width, inputs)
-    w *= kept.repeat(sizes.tile_out, axis=0).repeat(sizes.tile_in, axis=1)
-    b, positions = _draw(rng, BIAS_BITS, sizes.width), _draw(rng, f.feature_bits, patches + 1,
+    w = draw(rng, PATCH_WEIGHT_BITS, sizes.width, inputs)
+    thin(rng, w, tiles)
+    b, positions = draw(rng, BIAS_BITS, sizes.width), draw(rng, f.feature_bits, patches + 1,
                                                              sizes.width)  # fmt: skip
     rows = rules.embed(pixels, w, b, positions, f)
     words = {
         "command": [patches],
-        "weights": _image(w, b, tiles, PATCH_WEIGHT_BITS, sizes.beat_bits),
-        "pixels": _beats(pixels, sizes.tile_in, PIXEL_BITS),
-        "positions": _beats(positions, sizes.tile_out, f.feature_bits),
-        "results": _beats(rows, sizes.tile_out, f.feature_bits),
+        "weights": image_of(w, b, tiles, PATCH_WEIGHT_BITS, sizes.beat_bits),
+        "pixels": beats_of(pixels, sizes.tile_in, PIXEL_BITS),
+        "positions": beats_of(positions, sizes.tile_out, f.feature_bits),
+        "results": beats_of(rows, sizes.tile_out, f.feature_bits),
     }
     return Sample(commands=1, words=words)
 

@@ -1,198 +1,212 @@
-"""UbiMoE's emitted kernels one behind the other are the reference's encoder block.
+"""UbiMoE's MSA and MoE blocks as C++ against the reference, and so their kernels in line."""
 
-Words go from kernel to kernel as they are wherever the widths of beats agree; the test narrows
-results and repacks beats, which is what the row memories between the kernels do.
-"""
-
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ubimoe_csim import ONE, beats_of, run, unpack, weight_image
+from ubimoe_csim import (
+    PRECISIONS,
+    SWEEP,
+    SWEEP_VECTORS,
+    beats_of,
+    expect_notice,
+    run,
+    unpack,
+    weight_image,
+)
 
-from headrace.arch.ubimoe.encoder_block import EncoderBlockSizes
 from headrace.arch.ubimoe.formats import FORMATS
 from headrace.arch.ubimoe.moe_block import MoeBlockSizes
 from headrace.arch.ubimoe.msa_block import MsaBlockSizes
-from headrace.arch.ubimoe.prefetch import PrefetchSizes
-from headrace.hls.ubimoe.encoder import encoder_kernels
+from headrace.hls.ubimoe.block import moe_block, msa_block
 from headrace.models.kernels import fixed
 
-READER = PrefetchSizes(ports=2, port_bits=32, burst_beats=2)
+# dims, T_in, T_out: each a multiple of another one or a part of it
+TILES = [(2, 4, 4), (4, 2, 8), (4, 8, 4), (1, 4, 2), (2, 8, 2), (4, 4, 16)]
 
 
-def block_sizes(precision: str) -> EncoderBlockSizes:
-    shared = {
-        "formats": FORMATS[precision], "max_tokens": 7, "dims": 2, "tile_in": 8, "tile_out": 4,
-        "beat_bits": READER.beat_bits,
+def block_point(number: int) -> dict:
+    dims, tile_in, tile_out = TILES[number % 6]
+    return {
+        "formats": PRECISIONS[number % 3], "max_tokens": 8 + number % 4, "dims": dims,
+        "tile_in": tile_in, "tile_out": tile_out, "linear_lanes": (2, 1, 3, 4)[number % 4],
+        "beat_bits": (64, 32, 40, 256, 16)[number % 5],
     }  # fmt: skip
-    return EncoderBlockSizes(
-        msa=MsaBlockSizes(**shared, heads=2, head_dim=16, attention_lanes=3, linear_lanes=2),
-        moe=MoeBlockSizes(**shared, width=32, hidden=16, experts=5, top_k=2, linear_lanes=3),
-    )
 
 
-def affine(rng, f, outputs: int, inputs: int) -> fixed.Affine:
-    weights = fixed.from_real(rng.normal(0, 0.4, (outputs, inputs)), f.weight_bits,
-                              f.weight_fraction)  # fmt: skip
-    return fixed.Affine(weights=weights, bias=rng.integers(-300, 300, outputs))
-
-
-def draw_block(rng, f, sizes: EncoderBlockSizes) -> fixed.EncoderBlock:
-    width, moe = sizes.msa.width, sizes.moe
-    norms = [
-        fixed.Affine(weights=rng.integers(1500, 2600, width), bias=rng.integers(-400, 400, width))
-        for _ in range(2)
-    ]
-    experts = [
-        fixed.FeedForward(
-            first=affine(rng, f, moe.hidden, width), second=affine(rng, f, width, moe.hidden)
-        )
-        for _ in range(moe.experts)
-    ]
-    return fixed.EncoderBlock(
-        attention_norm=norms[0],
-        ffn_norm=norms[1],
-        attention=fixed.Attention(
-            heads=sizes.msa.heads, qkv=affine(rng, f, 3 * width, width),
-            projection=affine(rng, f, width, width),
-        ),
-        ffn=fixed.Experts(
-            gate=affine(rng, f, moe.experts, width).weights, top_k=moe.top_k,
-            experts=tuple(experts),
-        ),
+def msa_point(number: int) -> MsaBlockSizes:
+    heads, head_dim = [(1, 16), (2, 16), (4, 4), (3, 16)][number // 3 % 4]
+    return MsaBlockSizes(
+        **block_point(number), heads=heads, head_dim=head_dim,
+        attention_lanes=(2, 3, 1, 4)[number % 4],
     )  # fmt: skip
 
 
-class Chain:
-    """The kernels of a block; every method runs one of them on rows or words."""
+def moe_point(number: int) -> MoeBlockSizes:
+    return MoeBlockSizes(
+        **block_point(number), width=(16, 32)[number // 2 % 2], hidden=(32, 16)[number // 3 % 2],
+        experts=(4, 1, 3, 6)[number % 4], top_k=(2, 1, 3)[number % 3] if number % 4 != 1 else 1,
+        dense_parts=1 + number % 3,
+    )  # fmt: skip
 
-    def __init__(self, sizes: EncoderBlockSizes, cache: Path) -> None:
-        self.sizes, self.f, self.cache = sizes, sizes.msa.formats, cache
-        made = encoder_kernels(sizes, (READER, READER))
-        self.kernels = {kernel.name: kernel for kernel, _ in made}
 
-    def run(self, name: str, commands: int = 1, **words) -> dict[str, list[int]]:
-        return run(self.kernels[name], self.cache, commands, **words)
+class Drawer:
+    """Draws parameters of a block: of a network, or so large that operands wrap or saturate."""
 
-    def rows(self, words: list[int], dims: int, bits: int):
-        return np.array([unpack(word, bits, dims) for word in words]).reshape(-1, 32)
+    def __init__(self, rng, sizes: MsaBlockSizes | MoeBlockSizes) -> None:
+        self.rng, self.sizes, self.f = rng, sizes, fixed.FORMATS[sizes.formats.name]
+        self.spread = float(rng.choice([0.1, 0.4, 1.5]))
 
-    def norm(self, x, norm: fixed.Affine):
-        dims, f = self.sizes.msa.dims, self.f
-        pairs = np.stack([norm.weights, norm.bias], axis=1)
-        found = self.run(
-            "layer_norm", command=[len(x)], parameters=beats_of(pairs, 2 * dims, 16),
-            inputs=beats_of(x, dims, f.feature_bits),
-        )  # fmt: skip
-        return self.rows(found["results"], dims, f.operand_bits)
+    def layer(self, outputs: int, inputs: int) -> fixed.Affine:
+        real = self.rng.normal(0, self.spread, (outputs, inputs))
+        most = 12_000 if self.spread > 1 else 300
+        return fixed.Affine(
+            weights=fixed.from_real(real, self.f.weight_bits, self.f.weight_fraction),
+            bias=self.rng.integers(-most, most, outputs),
+        )
 
-    def linear(self, half: str, x, load: int, weights: list[int], gelu: bool = False) -> list[int]:
-        sizes = getattr(self.sizes, half).linear
-        return self.run(
-            f"{half}_linear", load=[load], weights=weights,
-            compute=[len(x) | load << 16 | gelu << 48],
-            inputs=beats_of(x, sizes.tile_in, self.f.operand_bits),
-        )["results"]  # fmt: skip
+    def norm(self) -> fixed.Affine:
+        width = self.sizes.width
+        return fixed.Affine(
+            weights=self.rng.integers(1500, 2600, width), bias=self.rng.integers(-400, 400, width)
+        )
 
-    def operands(self, half: str, words: list[int], rows: int):
-        """Return the operands of results that come by groups of lanes, output tile by tile."""
-        sizes = getattr(self.sizes, half).linear
-        values = np.array([unpack(word, 32, sizes.tile_out) for word in words])
-        tiles, groups, at = len(values) // rows, [], 0
-        for first in range(0, rows, sizes.lanes):
-            lanes = min(sizes.lanes, rows - first)
-            group = values[at : at + lanes * tiles].reshape(tiles, lanes, -1)
-            groups.append(group.swapaxes(0, 1).reshape(lanes, -1))
-            at += lanes * tiles
-        return fixed.to_operand(np.concatenate(groups), fixed.FORMATS[self.f.name])
+    def ffn(self, hidden: int) -> fixed.FeedForward:
+        width = self.sizes.width
+        return fixed.FeedForward(first=self.layer(hidden, width), second=self.layer(width, hidden))
 
-    def attend(self, q, k, v):
-        sizes, tokens = self.sizes.msa.attention, len(q)
-        passes, more = divmod(tokens + sizes.lanes - 1, sizes.lanes)
-        order = [step % tokens for step in range(passes * tokens + more)]
-        bits = self.f.operand_bits
-        given = {"queries": q, "keys": k[order], "values": v[order]}
-        words = {name: beats_of(rows, sizes.dims, bits) for name, rows in given.items()}
-        found = self.run("streaming_attention", command=[tokens], **words)
-        return self.rows(found["results"], sizes.dims, bits)
-
-    def combine(self, half: str, x, choices: int, jobs, rows, values):
-        dims, bits = self.sizes.msa.tile_out, self.f.feature_bits
-        found = self.run(
-            f"{half}_combine", command=[len(x) | choices << 16], jobs=jobs, rows=rows,
-            values=values, residual=beats_of(x, dims, bits),
-        )  # fmt: skip
-        return self.rows(found["results"], dims, bits)
+    def rows(self, tokens: int):
+        real = self.rng.normal(0, self.rng.choice([0.5, 4]), (tokens, self.sizes.width))
+        return fixed.from_real(real, self.f.feature_bits, self.f.feature_fraction)
 
     def image(self, layer: fixed.Affine) -> list[int]:
-        tiles = (self.sizes.msa.tile_in, self.sizes.msa.tile_out)
-        return weight_image(layer.weights, layer.bias, tiles, self.f.weight_bits, READER.beat_bits)
+        tiles = (self.sizes.tile_in, self.sizes.tile_out)
+        return weight_image(
+            layer.weights, layer.bias, tiles, self.f.weight_bits, self.sizes.beat_bits
+        )
 
-    def fetch(self, half: str, images: list[list[int]], order: list[int]):
-        """Return loads and weight images as the prefetch gives them from two memories."""
-        memories: list[list[int]] = [[], []]
-        stride = READER.stride(len(images[0]))
-        for beats in images:
-            for port, memory in enumerate(memories):
-                memory += [beat >> 32 * port & 0xFFFFFFFF for beat in beats]
-                memory += [0] * (-len(memory) % READER.burst_beats)
-        jobs = [expert | stride << 8 | len(images[0]) << 40 for expert in order]
-        found = self.run(f"{half}_prefetch", len(jobs), jobs=jobs, port0=memories[0],
-                         port1=memories[1])  # fmt: skip
-        return iter(found["load"]), iter(found["weights"])
+    def words(self, x, norm: fixed.Affine) -> dict[str, list[int]]:
+        dims = self.sizes.dims
+        pairs = np.stack([norm.weights, norm.bias], axis=1)
+        return {
+            "norm": beats_of(pairs, 2 * dims, 16), "inputs": beats_of(x, dims, self.f.feature_bits)
+        }  # fmt: skip
 
-
-def msa(chain: Chain, x, block: fixed.EncoderBlock):
-    layers = (block.attention.qkv, block.attention.projection)
-    images = [chain.image(layer) for layer in layers]
-    loads, weights = chain.fetch("msa", [images[0] + images[1]], [0])
-    normal = chain.norm(x, block.attention_norm)
-    made = chain.linear("msa", normal, next(loads), [next(weights) for _ in images[0]])
-    q, k, v = np.split(chain.operands("msa", made, len(x)), 3, axis=1)
-    attended = chain.attend(q, k, v)
-    values = chain.linear("msa", attended, next(loads), list(weights))
-    rows = [token | ONE << 16 for token in range(len(x))]
-    return chain.combine("msa", x, 1, [len(x)], rows, values)
+    def unpacked(self, words: list[int]) -> list[list[int]]:
+        return [unpack(word, self.f.feature_bits, self.sizes.dims) for word in words]
 
 
-def moe(chain: Chain, x, block: fixed.EncoderBlock) -> tuple[np.ndarray, int]:
-    dims, f, experts = chain.sizes.moe.dims, chain.f, block.ffn
-    normal = chain.norm(x, block.ffn_norm)
-    choices = chain.run(
-        "gate", command=[len(x)], weights=beats_of(experts.gate, dims, f.weight_bits),
-        inputs=beats_of(normal, dims, f.operand_bits),
-    )["choices"]  # fmt: skip
-    sent = chain.run("dispatch", command=[len(x)], choices=choices)
-    images = [[chain.image(e.first), chain.image(e.second)] for e in experts.experts]
-    order = [job & 255 for job in sent["jobs"]]
-    loads, weights = chain.fetch("moe", [first + second for first, second in images], order)
-    values: list[int] = []
-    rows = iter(sent["rows"])
-    for job in sent["jobs"]:
-        first, second = images[job & 255]
-        taken = [next(rows) & 65535 for _ in range(job >> 8)]
-        hidden = chain.linear("moe", normal[taken], next(loads), [next(weights) for _ in first],
-                              gelu=True)  # fmt: skip
-        operands = chain.operands("moe", hidden, len(taken))
-        values += chain.linear("moe", operands, next(loads), [next(weights) for _ in second])
-    counts = [job >> 8 for job in sent["jobs"]]
-    done = chain.combine("moe", x, experts.top_k, counts, sent["rows"], values)
-    return done, len(order)
+def check_msa(cache: Path, number: int, vectors: int) -> int:
+    sizes, rng = msa_point(number), np.random.default_rng(number)
+    words: dict[str, list[int]] = {n: [] for n in ("command", "norm", "weights", "inputs")}
+    expected, count, commands = [], 0, 0
+    while count < vectors:
+        drawer = Drawer(rng, sizes)
+        tokens = int(rng.integers(sizes.attention_lanes, sizes.max_tokens + 1))
+        qkv, projection = (drawer.layer(n * sizes.width, sizes.width) for n in (3, 1))
+        block = fixed.EncoderBlock(
+            attention_norm=drawer.norm(),
+            attention=fixed.Attention(heads=sizes.heads, qkv=qkv, projection=projection),
+            ffn_norm=drawer.norm(),
+            ffn=(),
+        )
+        x = drawer.rows(tokens)
+        words["command"].append(tokens)
+        words["weights"] += drawer.image(qkv) + drawer.image(projection)
+        for name, more in drawer.words(x, block.attention_norm).items():
+            words[name] += more
+        rows = fixed.msa_block(x, block, drawer.f, dims=sizes.dims)
+        expected += rows.reshape(-1, sizes.dims).tolist()
+        count, commands = count + tokens, commands + 1
+    found = run(msa_block(sizes), cache, commands, **words)["results"]
+    assert drawer.unpacked(found) == expected
+    return count
+
+
+def draw_experts(drawer: Drawer, x, norm: fixed.Affine):
+    """Return a gate with its experts, and the experts that these rows need, ascending."""
+    sizes, f = drawer.sizes, drawer.f
+    gate = drawer.layer(sizes.experts, sizes.width).weights
+    experts = tuple(drawer.ffn(sizes.hidden) for _ in range(sizes.experts))
+    normal = fixed.layer_norm(x, norm.weights, norm.bias, f)
+    choices = fixed.gate(normal, gate, f, top_k=sizes.top_k)
+    jobs = [job.expert for job in fixed.dispatch(choices, sizes.experts)]
+    return fixed.Experts(gate=gate, top_k=sizes.top_k, experts=experts), jobs
+
+
+def check_moe(cache: Path, number: int, vectors: int) -> int:
+    sizes, rng = moe_point(number), np.random.default_rng(number)
+    names = ("command", "norm", "gate_weights", "weights", "inputs")
+    words: dict[str, list[int]] = {name: [] for name in names}
+    results, ordered, count, commands = [], [], 0, 0
+    while count < vectors:
+        drawer, by_experts = Drawer(rng, sizes), commands % 2 == 0
+        tokens = int(rng.integers(1, sizes.max_tokens + 1))
+        x, norm = drawer.rows(tokens), drawer.norm()
+        if by_experts:
+            ffn, jobs = draw_experts(drawer, x, norm)
+            halves = ffn.experts
+            words["gate_weights"] += beats_of(ffn.gate, sizes.dims, drawer.f.weight_bits)
+        else:
+            halves = ffn = drawer.ffn(sizes.hidden * sizes.dense_parts).parts(sizes.dense_parts)
+            jobs = list(range(sizes.dense_parts))
+        words["command"].append(tokens | by_experts << 16)
+        for job in jobs:
+            words["weights"] += drawer.image(halves[job].first) + drawer.image(halves[job].second)
+        for name, more in drawer.words(x, norm).items():
+            words[name] += more
+        block = fixed.EncoderBlock(attention_norm=norm, attention=None, ffn_norm=norm, ffn=ffn)
+        rows = fixed.ffn_block(x, block, drawer.f)
+        results += rows.reshape(-1, sizes.dims).tolist()
+        ordered += jobs
+        count, commands = count + tokens, commands + 1
+    found = run(moe_block(sizes), cache, commands, **words)
+    assert found["jobs"] == ordered
+    assert drawer.unpacked(found["results"]) == results
+    return count
+
+
+@pytest.mark.parametrize("check", [check_msa, check_moe])
+def test_a_block(check, cache):
+    assert check(cache, 2, 30) >= 30
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", FORMATS)
-def test_the_kernels_make_an_encoder_block(precision, cache):
-    sizes, rng = block_sizes(precision), np.random.default_rng(7)
-    f = fixed.FORMATS[precision]
-    block, chain = draw_block(rng, f, sizes), Chain(sizes, cache)
-    for tokens in (7, 3):
-        x = fixed.from_real(rng.normal(0, 1, (tokens, 32)), f.feature_bits, f.feature_fraction)
-        between = msa(chain, x, block)
-        assert (between == fixed.msa_block(x, block, f, dims=sizes.msa.dims)).all()
-        result, jobs = moe(chain, between, block)
-        assert (result == fixed.encoder_block(x, block, f, dims=sizes.msa.dims)).all()
-        assert jobs >= 3
-        assert (between != x).mean() > 0.9
-        assert (result != between).mean() > 0.9
+@pytest.mark.parametrize("check", [check_msa, check_moe])
+@pytest.mark.parametrize("number", SWEEP)
+def test_blocks_long(number, check, cache):
+    assert check(cache, number, SWEEP_VECTORS) >= SWEEP_VECTORS
+
+
+def test_the_points_cover_the_axes():
+    for point in (msa_point, moe_point):
+        points = [point(number) for number in SWEEP]
+        kinds = {(s.formats.name, s.dims < s.tile_in, s.dims < s.tile_out) for s in points}
+        assert {name for name, *_ in kinds} == set(FORMATS)
+        assert len(kinds) >= 5
+        assert {s.linear_lanes for s in points} == {1, 2, 3, 4}
+    assert {s.dense_parts for s in points} == {1, 2, 3}
+    assert any(s.width < s.hidden for s in points)
+    assert any(s.width > s.hidden for s in points)
+
+
+def test_too_few_tokens_are_refused(cache):
+    sizes = replace(msa_point(2), attention_lanes=2)
+    empty = {"norm": [], "weights": [], "inputs": []}
+    with pytest.raises(RuntimeError, match="command: tokens below lanes or too many"):
+        run(msa_block(sizes), cache, 1, command=[1], **empty)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "check, path, old, new",
+    [
+        (check_msa, "src/msa_block.cpp", "2 * UNITS + unit", "UNITS + unit"),
+        (check_msa, "src/block.h", "out * (TILE_OUT / UNIT)", "(TILE_OUT / UNIT)"),
+        (check_moe, "src/moe_block.cpp", "run_layer(true, true", "run_layer(true, false"),
+        (check_moe, "src/moe_block.cpp", "by_experts ? TOP_K : DENSE_PARTS);", "TOP_K);"),
+    ],
+)
+def test_a_wrong_block_is_noticed(check, path, old, new, cache, monkeypatch):
+    expect_notice(check, 2, (path, old, new), cache, monkeypatch)

@@ -23,6 +23,7 @@ from headrace.models.kernels import fixed
 KERNELS = [
     "patch_embedding", "layer_norm", "msa_prefetch", "msa_linear", "streaming_attention",
     "msa_combine", "gate", "dispatch", "moe_prefetch", "moe_linear", "moe_combine",
+    "msa_block", "moe_block",
 ]  # fmt: skip
 # Every choice of the C++: slots, ports, lanes, several modules, beats that are no whole tiles.
 POINTS = [
@@ -37,6 +38,19 @@ POINTS = [
         "max_tokens": 4, "attention_lanes": 4, "msa_linear_lanes": 2, "weight_ports": 3,
     },
 ]  # fmt: skip
+
+
+PARTS = {
+    "msa_block": ["layer_norm", "array", "streaming_attention", "combine"],
+    "moe_block": ["layer_norm", "gate", "dispatch", "array", "combine"],
+}
+
+
+def sources(kernel: str) -> list[str]:
+    paths = [f"src/{kernel}.cpp", f"src/{kernel}.h", "src/functions.h", "src/sizes.h"]
+    narrow = kernel != "dispatch" and not kernel.endswith("prefetch")
+    fields = kernel.endswith(("linear", "embedding", "array"))
+    return [*paths, *["src/narrow.h"] * narrow, *["src/fields.h"] * fields]
 
 
 def point(**axes) -> Point:
@@ -57,11 +71,11 @@ def test_the_folder_has_all_kernels():
     expected = ["Makefile", "README.md", "point.toml", "run_hls.tcl"]
     expected += ["sim/hls_stream.h", "sim/hls_streamofblocks.h"]
     for name in KERNELS:
-        own = [f"src/{name}.cpp", f"src/{name}.h", "src/functions.h", "src/sizes.h"]
-        own += ["tb/testbench.cpp", "tb/vectors.txt"]
-        own += ["src/narrow.h"] if name not in ("dispatch", *KERNELS[2::6]) else []
-        own += ["src/fields.h"] if name.endswith(("linear", "embedding")) else []
-        expected += [f"{name}/{path}" for path in own]
+        expected += [f"{name}/{path}" for path in sources(name)]
+        expected += [f"{name}/tb/testbench.cpp", f"{name}/tb/vectors.txt"]
+        expected += [f"{name}/src/block.h"] * name.endswith("block")
+        for part in PARTS.get(name, []):
+            expected += [f"{name}/src/{part}/{path[4:]}" for path in sources(part)]
     assert tree.paths() == sorted(expected)
     readme = tree["README.md"].decode()
     assert "`zcu102`" not in readme
@@ -75,7 +89,7 @@ def test_the_folder_has_all_kernels():
 def test_published_sizes():
     # Sections 3 and 4 of the paper and the release: M3ViT-T, T_in = T_out = 16, T_a = 8, N_a = 4,
     # N_L = 3.
-    tree = HLS.tree(point())
+    tree = HLS.tree(point(linear_lanes=3))
     for kernel, name, value in [
         ("patch_embedding", "IN_TILES", 48), ("layer_norm", "RECIPROCAL", 21845),
         ("streaming_attention", "HEADS", 3), ("streaming_attention", "LANES", 4),
@@ -149,7 +163,7 @@ def program(tree: Tree, kernel: str, cache: Path) -> Path:
     """Compile an emitted kernel with its test bench, without a warning."""
     both = "".join(f'#include "../{kernel}/{path}"\n' for path in (
         f"src/{kernel}.cpp", "tb/testbench.cpp"))  # fmt: skip
-    files = {path: tree[path] for path in tree.paths() if path.startswith((kernel, "sim/"))}
+    files = {path: tree[path] for path in tree.paths() if path.startswith((f"{kernel}/", "sim/"))}
     whole = Tree({**files, "sim/both.cpp": both})
     return build(whole, ["sim/both.cpp"], flags=flags_of(cache), cache=cache)
 

@@ -80,11 +80,8 @@ beats:
     }
 }
 
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
     static words_t words;
     for (unsigned i = 0; i < commands; i++) {
         const command_t fields = command.read();

@@ -1,14 +1,11 @@
 // The functions behind one port. An argument has 33 bits, that of EXP negated, and above it two
 // bits with the function: 0 EXP, 1 RECIP, 2 RSQRT, 3 GELU. `commands` counts arguments.
-#include "function_unit.h"
+#include "@top@.h"
 
 #include "functions.h"
 
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
 arguments:
     for (unsigned i = 0; i < commands; i++) {
 #pragma HLS PIPELINE II=1

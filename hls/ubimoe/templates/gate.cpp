@@ -121,11 +121,8 @@ static void run(unsigned tokens, const weights_t weights[EXPERTS][ROW_BEATS],
     choose_experts(tokens, scores, choices);
 }
 
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
     for (unsigned i = 0; i < commands; i++) {
         const unsigned tokens = ap_uint<16>(command.read());
         require(tokens <= MAX_TOKENS, "command: too many tokens");

@@ -88,11 +88,8 @@ static void run(unsigned tokens, const parameters_t parameters[ROW_BEATS],
     normalise_rows(tokens, parameters, rows, means, variances, results);
 }
 
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
     for (unsigned i = 0; i < commands; i++) {
         const unsigned tokens = ap_uint<16>(command.read());
         parameters_t kept[ROW_BEATS];

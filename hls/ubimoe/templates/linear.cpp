@@ -150,10 +150,7 @@ static void compute_slot(const biases_t biases, const tiles_t tiles,
 }
 
 @slots_code@
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
     run(commands, load, compute, weights, inputs, results);
 }

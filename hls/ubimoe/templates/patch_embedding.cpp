@@ -117,11 +117,8 @@ static void run(unsigned patches, const biases_t biases, const tiles_t tiles,
     add_positions(patches, positions, sums, results);
 }
 
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
     static biases_t biases;
     static tiles_t tiles;
 #pragma HLS ARRAY_PARTITION variable=biases dim=2 complete

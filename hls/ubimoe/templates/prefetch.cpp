@@ -94,10 +94,7 @@ static void run(unsigned jobs_in_all, hls::stream<jobs_t>& jobs,
     join_words(jobs_in_all, beats, words, weights);
 }
 
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
     run(commands, jobs, @names@, load, weights);
 }

@@ -202,11 +202,8 @@ static void run(unsigned tokens, hls::stream<queries_t>& queries, hls::stream<ke
     normalise_rows(tokens, sums, weighted, results);
 }
 
-void @top@(ap_uint<32> commands,
+static void work(ap_uint<32> commands,
     @arguments@) {
-#pragma HLS INTERFACE mode=s_axilite port=commands
-#pragma HLS INTERFACE mode=s_axilite port=return
-@interfaces@
     for (unsigned i = 0; i < commands; i++) {
         const unsigned tokens = ap_uint<16>(command.read());
         require(tokens >= LANES && tokens <= MAX_TOKENS, "command: tokens below lanes or too many");
