@@ -101,7 +101,7 @@ class UbimoeHls:
 def _kernels(point: Point) -> list[tuple[Kernel, Sample]]:
     for axis, needed in _NEEDED.items():
         if point.text(axis) != needed:
-            raise InputError(f"{axis} = {point.text(axis)} is not allowed: {needed} in HLS")
+            raise InputError(f"{axis} = {point.text(axis)} has no HLS: {axis} = {needed} needed")
     moe_ports = point.integer("weight_ports")
     # With no ports of its own MSA reads its weights through those of the FFN.
     msa_ports = point.integer("msa_weight_ports") or moe_ports
