@@ -55,12 +55,12 @@ def norm_beats(norm: fixed.Affine, dims: int) -> list[int]:
 
 def with_arrivals(work: StreamVectors, seed: int, cycles: int = 1500) -> StreamVectors:
     """Every stream pauses at random, in half of its beats, and would alone take about `cycles`
-    or a fraction of them; results from about when the first ones come.
+    or a fraction of them; results are taken from a quarter of them on.
     """
     rng = np.random.default_rng(seed)
     arrivals = {}
     for name, items in {**work.inputs, **work.results}.items():
         longest = int(rng.choice([0.2, 1, 4]) * cycles / max(1, len(items)))
         pauses = rng.integers(0, 2 + longest, len(items)) * (rng.random(len(items)) < 0.5)
-        arrivals[name] = np.cumsum(pauses) + 400 * (name == "results")
+        arrivals[name] = np.cumsum(pauses) + cycles // 4 * (name == "results")
     return replace(work, arrivals=arrivals)

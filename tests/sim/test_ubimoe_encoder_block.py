@@ -103,18 +103,6 @@ def draw(rng):
     return sizes, work, StreamVectors(streams, results)
 
 
-def stalled(feed, cycles, rng):
-    """Return the streams, each with pauses: none, or such that it alone takes about as long."""
-    arrivals = {}
-    for name, items in {**feed.inputs, **feed.results}.items():
-        pause = cycles // max(1, len(items))
-        span = int(rng.choice([1, 2, 1 + pause, 2 + 2 * pause]))
-        often = rng.choice([0.1, 0.5, 1])
-        gaps = rng.integers(0, span / often + 1, len(items)) * (rng.random(len(items)) < often)
-        arrivals[name] = np.cumsum(gaps)
-    return StreamVectors(feed.inputs, feed.results, arrivals=arrivals)
-
-
 def predicted(sizes, work, feed):
     graph = encoder_block_graph(sizes, work, feed.arrivals)
     starts = simulate(graph, iterations=1, starts=True).starts
@@ -126,7 +114,7 @@ def compare(seed, stalls):
     sizes, work, feed = draw(rng)
     free = predicted(sizes, work, feed)
     if stalls:
-        feed = stalled(feed, free["results"][-1], rng)
+        feed = _shared.with_arrivals(feed, seed, free["results"][-1])
     run = simulate_streams(EncoderBlock(sizes), feed)
     found = predicted(sizes, work, feed)
     assert run.results["jobs"] == feed.results["jobs"]
