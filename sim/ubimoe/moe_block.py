@@ -170,7 +170,7 @@ def _normalised(
 def _add_rows(part: Part, sizes: MoeBlockSizes, work: Sequence[MoeWork], stored: Port) -> Port:
     """Add the linear and the memories of its rows; return the results for combine.
 
-    Adds the ports `wanted`, a row of a job, and `linear.weights`.
+    Adds the ports `weights` and `wanted`, the rows of the jobs.
     """
     jobs = [rows for item in work for rows in job_rows(sizes, item)]
     linear_work = [

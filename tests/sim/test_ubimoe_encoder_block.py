@@ -162,3 +162,21 @@ def test_formula(seed):
         assert sizes.cycles(tokens, loads) in (exact, exact + 1)
     else:
         assert sizes.cycles(tokens, loads) == exact
+
+
+@pytest.mark.parametrize("loads", [None, (16,) * 14 + (17,) * 2])
+def test_formula_at_the_published_size(loads):
+    """M3ViT-T on UbiMoE's tiles; a dense FFN has twice an expert's size."""
+    shared = {
+        "formats": FORMATS["w16a32"],
+        "max_tokens": 129,
+        "dims": 8,
+        "tile_in": 16,
+        "tile_out": 16,
+        "linear_lanes": 3,
+    }
+    msa = MsaBlockSizes(heads=3, head_dim=64, attention_lanes=4, **shared)
+    moe = MoeBlockSizes(width=192, hidden=384, experts=16, top_k=2, dense_parts=2, **shared)
+    sizes = EncoderBlockSizes(msa=msa, moe=moe)
+    graph = encoder_block_graph(sizes, [MoeWork(tokens=129, loads=loads)])
+    assert sizes.cycles(129, loads) == simulate(graph, iterations=1).last_start["results"] + 1
