@@ -183,6 +183,25 @@ class MsaBlockSizes:
         """
         return self.milestones(tokens, loaded=loaded)[-1] + tokens * self.row_beats
 
+    def interval(self, tokens: int) -> int:
+        """Return the cycles between the last results of sequences of N tokens in a row.
+
+        If no stream ever waits for its outside, and the weights of the next sequence, loaded while
+        the linear computes, are there in time. Features are taken from the cycle of a last result
+        on, those of a beat of the sums' memory but the last even before (`Repack`).
+
+        Parameters
+        ----------
+        tokens : int
+            N, attention_lanes to max_tokens.
+
+        Raises
+        ------
+        InputError
+            The attention cannot do so many tokens.
+        """
+        return self.cycles(tokens, loaded=True) - 1 - self.tile_out // self.dims
+
     def milestones(self, tokens: int, *, loaded: bool = False) -> tuple[int, int, int, int]:
         """Return when, without waiting for its outside, parts of a command are done.
 

@@ -95,10 +95,18 @@ def add_streaming_attention(
         ("scores", every, every, sizes.scores_depth),
         ("maxima", ends, begins, sizes.maxima_depth),
     ):
-        rates = {"produce": last * given, "consume": first * used}
-        part.add_edge("score", "values", name=name, **rates)
-        room = {"claim": first * given, "free": last * used, "depth": depth}
-        part.add_edge("keys", "values", name=f"room of {name}", **rates, **room)
+        written, read = last * given, first * used
+        part.add_edge("score", "values", produce=written, consume=read, name=name)
+        part.add_edge(
+            "keys",
+            "values",
+            claim=first * given,
+            produce=written,
+            consume=read,
+            free=last * used,
+            depth=depth,
+            name=f"room of {name}",
+        )
     part.add_edge("values", "results", produce=ends, rigid=True, name="weighing")
 
 

@@ -1,5 +1,7 @@
 """The graph of UbiMoE's MSA block against its RTL, transfer by transfer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -119,6 +121,20 @@ def test_formula_is_exact(seed):
     found = predicted(sizes, [tokens], StreamVectors(feed.inputs, feed.results, arrivals))
     # features come two cycles after the command at the earliest
     assert found["results"][-1] + 1 - (late - 2) == sizes.cycles(tokens, loaded=True)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_interval_is_exact(seed):
+    """Of sequences in a row, unless loading the weights takes longer than using them."""
+    rng = np.random.default_rng(seed)
+    sizes = replace(draw_sizes(rng), beat_bits=2048)
+    (tokens,) = draw_tokens(sizes, rng)[:1]
+    passes = [tokens] * 4
+    results = predicted(sizes, passes, vectors(sizes, passes))["results"]
+    ends = results[tokens * sizes.row_beats - 1 :: tokens * sizes.row_beats]
+    interval = sizes.interval(tokens)
+    assert sizes.weight_beats < interval / 2
+    assert np.diff(ends).tolist() == [interval] * 3
 
 
 @pytest.mark.parametrize(
