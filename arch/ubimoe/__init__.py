@@ -19,7 +19,11 @@ UBIMOE = Design(
     default_network="m3vit-tiny",
     faces={
         "sim": "headrace.sim.ubimoe.machine:simulate",
+        "rtl": "headrace.rtl.ubimoe:RTL",
+        "hls": "headrace.hls.ubimoe:HLS",
         "search": "headrace.search.ubimoe:SPACE",
         "reproduce": "headrace.search.reproduce.ubimoe:rows",
+        "verify": "headrace.verification.ubimoe:VERIFY",
+        "measure": "headrace.verification.measure_ubimoe:measure",
     },
 )

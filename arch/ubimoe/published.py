@@ -20,5 +20,23 @@ LADDER: Mapping[str, tuple[Mapping[str, object], float]] = {
 }
 """Features of Edge-MoE as they are taken away, and the latencies in seconds that are left."""
 
-UBIMOE_ZCU102: Mapping[str, object] = {"linear_lanes": 2}
-UBIMOE_U280: Mapping[str, object] = {"clock_mhz": 200, "linear_lanes": 4, "attention_lanes": 8}
+UBIMOE_ZCU102: Mapping[str, object] = {
+    "attention_modules": 3,
+    "attention_dims": 2,
+    "attention_lanes": 5,
+    "tile_in": 8,
+    "tile_out": 32,
+    "linear_lanes": 2,
+}
+"""Of all points the nearest to the published DSP, block RAM, LUT and FF."""
+
+UBIMOE_U280: Mapping[str, object] = {
+    "clock_mhz": 200,
+    "attention_dims": 8,
+    "attention_lanes": 16,
+    "tile_in": 32,
+    "tile_out": 16,
+    "linear_lanes": 1,
+    "weight_ports": 4,
+}
+"""The fastest one within the published resources, expert weights striped over four channels."""

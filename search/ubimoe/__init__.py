@@ -4,7 +4,7 @@ The figures are the simulator's own. Each part of a point, a block's time or a m
 depends on few axes; it is computed once for each combination of those that occurs among the rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from headrace.arch.point import Point
 from headrace.arch.resources import Resources
 from headrace.arch.ubimoe import UBIMOE
 from headrace.arch.ubimoe.axes import AXES
-from headrace.arch.ubimoe.resources import MODULES
+from headrace.arch.ubimoe.resources import PARTS
 from headrace.models.network import Network
 from headrace.search.evaluator import Batch, Budget
 from headrace.sim.ubimoe.ffn import ffn_steps
@@ -101,13 +101,9 @@ class UbimoeEvaluator:
     def evaluate(self, rows: NDArray[Any], *, only: Sequence[str] | None = None) -> Batch:
         """Return the figures of the points in `rows`, shape (n, axes); see `Batch`."""
         points = _Points(rows, self._memo)
-        counts = sum(
-            (
-                points.table(f"module {name}", axes, lambda p, f=build: _counts(f(p)))
-                for name, (axes, build) in MODULES.items()
-            ),
-            np.zeros((len(rows), len(_RESOURCES))),
-        )
+        counts = np.zeros((len(rows), len(_RESOURCES)))
+        for group, (axes, build) in enumerate(PARTS):
+            counts += points.table(f"resources {group}", axes, lambda p, f=build: _counts(f(p)))
         used = dict(zip(_RESOURCES, counts.T, strict=True))
         needs, available = self._needs(points, counts)
         broken = np.zeros(len(rows), np.int64)
@@ -123,7 +119,7 @@ class UbimoeEvaluator:
     def demands(self, row: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what one point needs of each budget, and what there is."""
         points = _Points(row[None], self._memo)
-        counts = sum(_counts(build(points.point(0))) for _, build in MODULES.values())
+        counts = sum(_counts(build(points.point(0))) for _, build in PARTS)
         needs, available = self._needs(points, np.atleast_2d(counts))
         return needs[0], available[0]
 
@@ -240,8 +236,9 @@ class _Points:
         return np.asarray(np.stack(found)[back.ravel()])
 
 
-def _counts(resources: Resources) -> NDArray[np.float64]:
-    return np.array(list(resources.as_dict().values()))
+def _counts(modules: Mapping[str, Resources]) -> NDArray[np.float64]:
+    total = sum(modules.values(), Resources())
+    return np.array(list(total.as_dict().values()))
 
 
 def _sums(steps: Sequence[Step]) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """UbiMoE's machine in time, against figures counted by hand."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from headrace.errors import InputError
 from headrace.models.network import load_network
 from headrace.sim.ubimoe.machine import rows_of_experts, simulate
 from headrace.sim.ubimoe.mapping import machine_of, network_shape, ports_of
-from headrace.sim.ubimoe.msa import msa_steps
 from headrace.sim.ubimoe.steps import Step, job_finish
 from headrace.sim.workload import Workload
 
@@ -175,13 +173,21 @@ def test_workloads_are_checked() -> None:
             Workload(expert_shares=shares)
 
 
-def test_modules_share_the_heads_of_the_attention_on_chip() -> None:
-    one, three = (
-        {s.name: s.cycles for s in msa_steps(machine_of(p, ZCU102, TINY))}["attention"]
-        for p in (UBIMOE.point({"keys": "chip", "attention_modules": n}) for n in (1, 3))
+def test_only_the_rtls_block_keeps_keys_on_chip() -> None:
+    with pytest.raises(InputError, match="as in the RTL, when keys = chip needed"):
+        UBIMOE.point({"keys": "chip", "attention_modules": 3})
+    with pytest.raises(InputError, match="fidelity cycle needs keys = chip"):
+        simulate(UBIMOE.point(), ZCU102, TINY, Workload(), "cycle")
+
+
+@pytest.mark.parametrize("change", [{}, {"attention_lanes": 6, "tile_out": 8, "linear_lanes": 3}])
+def test_closed_forms_are_close_to_the_graph_of_the_encoder_block(change) -> None:
+    point = UBIMOE.point({"keys": "chip", "weight_ports": 2} | change)
+    analytic, cycle = (
+        simulate(point, ZCU102, TINY, Workload(), fidelity).metrics["latency_s"]
+        for fidelity in ("analytic", "cycle")
     )
-    assert three < 0.4 * one
-    assert replace(Workload(), expert_skew=0.5).expert_skew == 0.5
+    assert analytic == pytest.approx(cycle, rel=0.01)
 
 
 def test_loads_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
