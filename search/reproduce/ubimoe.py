@@ -121,8 +121,9 @@ def _resources() -> Iterator[Row]:
         for kind, published in figures.items():
             yield Row(
                 id=f"{board}_{kind}", what=f"{_UNITS[kind]}, UbiMoE on {name}",
-                published=published, predicted=total[kind], unit=_UNITS[kind], fitted=board == "zcu102",
-                source="table 1", allowed=_ALLOWED[kind], note=f"{_SEARCHED}: {_FOUND[board]}",
+                published=published, predicted=total[kind], unit=_UNITS[kind],
+                fitted=board == "zcu102", source="table 1", allowed=_ALLOWED[kind],
+                note=f"{_SEARCHED}: {_FOUND[board]}",
             )  # fmt: skip
 
 
