@@ -94,10 +94,16 @@ def published(device: Device) -> None:
     batch = evaluator.evaluate(rows)
     target = PUBLISHED[device.name]
     errors = np.stack([batch.columns[name] / count - 1 for name, count in target.items()])
+    near = np.abs(errors[0]) <= TOLERANCE["dsp"]
+    largest = ", ".join(
+        f"{name} {batch.columns[name][near].max():,.0f} ({errors[i][near].max():+.0%})"
+        for i, name in enumerate(target)
+    )
     bounds = np.array([[TOLERANCE[name]] for name in target])
     distance = (np.abs(errors) / bounds).max(axis=0)
     distance[batch.broken != 0] = np.inf
     print(f"\n{device.name}: {space.size} points, nearest to {target}")
+    print(f"  most of each at a DSP count within 10 % ({near.sum()} points): {largest}")
     for at in np.argsort(distance)[:5]:
         figures = {name: float(values[at]) for name, values in batch.columns.items()}
         told = ", ".join(f"{n} {e:+.1%}" for n, e in zip(target, errors[:, at], strict=True))
