@@ -41,8 +41,8 @@ _NEEDED = {
     "weight_slots": 2,
 }
 _DIFFERENCES = {
-    "keys": "chip: Q, K and V wait in memories of whole rows on the chip",
-    "overlap": "images: MSA of one sequence runs beside the FFN of the one before",
+    "keys": ("chip", "Q, K and V wait in memories of whole rows on the chip"),
+    "overlap": ("images", "MSA of one sequence runs beside the FFN of the one before"),
 }
 _IMAGES: dict[tuple[str, str], Callable[..., NDArray[np.uint8]]] = {
     ("first", "second"): expert_image,
@@ -245,10 +245,12 @@ def _readme(point: Point, sizes: ShellSizes, device: str, ports: MemoryPorts) ->
     msa, moe = sizes.block.msa, sizes.block.moe
     table = "\n".join(f"| `{master}` | {port} |" for master, port in ports.masters.items())
     differences = "\n".join(
-        f"- `{name} = {point[name]}` in the point; the RTL is {text}."
-        for name, text in _DIFFERENCES.items()
-        if not text.startswith(str(point[name]))
+        f"- `{name} = {point[name]}`: the RTL has `{choice}`, that is, {text}."
+        for name, (choice, text) in _DIFFERENCES.items()
+        if point[name] != choice
     )
+    if differences:
+        differences = f"Where the RTL is not what the point says:\n\n{differences}\n\n"
     return f"""\
 # UbiMoE encoder block, point {point.hash[:16]}
 
@@ -265,7 +267,7 @@ Emitted by headrace from `point.toml`; emitting the same point again gives the s
 {msa.linear_lanes}) |
 | experts, of a token, hidden values | {moe.experts}, {moe.top_k}, {moe.hidden} |
 | parts of a dense FFN | {moe.dense_parts} |
-| image of an expert or part | {sizes.expert_beats} words at each of {sizes.weights.ports} ports |
+| image of an expert or part | {sizes.expert_beats} words at each port |
 | image of QKV and projection | {sizes.attention_beats} words at each port |
 | norms and gate | {sizes.parameter_words(True)} words of {sizes.parameter_bits} bits |
 
@@ -274,11 +276,7 @@ Emitted by headrace from `point.toml`; emitting the same point again gives the s
 {table}
 | DMA of features | {ports.dma} |
 
-What differs from the point (nothing, if nothing follows):
-
-{differences}
-
-| file | what |
+{differences}| file | what |
 |---|---|
 | `rtl/{BLOCK}.v` | the encoder block: streams with valid and ready |
 | `rtl/{SHELL}.v` | the block behind AXI: registers, weight readers, AXI4-Streams |

@@ -99,7 +99,7 @@ def test_folder_is_complete(point, files):
     }
     text = files["README.md"].decode()
     assert "| `m_axi_weight1` | HBM_AXI_01 |" in text
-    assert "`keys = ports` in the point" in text
+    assert "`keys = ports`: the RTL has `chip`" in text
 
 
 def test_verilog_of_the_emission_is_clean(point, files):
