@@ -55,7 +55,8 @@ def msa_block(sizes: MsaBlockSizes) -> Kernel:
         streaming_attention(sizes.attention),
         combine(sizes.combine),
     ]
-    return _block("msa_block", ports, parts, sizes.norm, counts, {})
+    values = {"value_depth": (sizes.max_tokens + 1) * sizes.width // unit}
+    return _block("msa_block", ports, parts, sizes.norm, counts, values)
 
 
 def moe_block(sizes: MoeBlockSizes) -> Kernel:

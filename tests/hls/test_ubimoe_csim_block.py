@@ -1,6 +1,5 @@
 """UbiMoE's MSA and MoE blocks as C++ against the reference, and so their kernels in line."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,11 +190,15 @@ def test_the_points_cover_the_axes():
     assert any(s.width > s.hidden for s in points)
 
 
-def test_too_few_tokens_are_refused(cache):
-    sizes = replace(msa_point(2), attention_lanes=2)
+def test_wrong_numbers_of_tokens_are_refused(cache):
+    msa, moe = msa_point(2), moe_point(2)
     empty = {"norm": [], "weights": [], "inputs": []}
-    with pytest.raises(RuntimeError, match="command: tokens below lanes or too many"):
-        run(msa_block(sizes), cache, 1, command=[1], **empty)
+    for tokens in (msa.attention_lanes - 1, msa.max_tokens + 1):
+        with pytest.raises(RuntimeError, match="command: tokens below lanes or too many"):
+            run(msa_block(msa), cache, 1, command=[tokens], **empty)
+    for tokens in (0, moe.max_tokens + 1):
+        with pytest.raises(RuntimeError, match="command: no tokens or too many"):
+            run(moe_block(moe), cache, 1, command=[tokens], gate_weights=[], **empty)
 
 
 @pytest.mark.slow

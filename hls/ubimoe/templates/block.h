@@ -102,8 +102,12 @@ groups:
             for (unsigned lane = 0; lane < taken; lane++) {
 #pragma HLS PIPELINE
                 const array::results_t wide = sums.read();
-                if (!keep) values.write(wide);
-                for (unsigned part = 0; keep && part < TILE_OUT / UNIT; part++) {
+                if (!keep) {
+                    values.write(wide);
+                    continue;
+                }
+                for (unsigned part = 0; part < TILE_OUT / UNIT; part++) {
+#pragma HLS UNROLL
                     unit_t unit = 0;
                     for (unsigned i = 0; i < UNIT; i++) {
 #pragma HLS UNROLL

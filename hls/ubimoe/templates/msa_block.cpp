@@ -42,6 +42,8 @@ static void attend(unsigned tokens, const memory_t made, memory_t rows) {
 #pragma HLS DATAFLOW
     hls::stream<unit_t> query_units("query_units"), key_units("key_units");
     hls::stream<unit_t> value_units("value_units"), result_units("result_units");
+    // Values are wanted as many steps after their keys as there are tokens, but one.
+#pragma HLS STREAM variable=value_units depth=@value_depth@
     hls::stream<streaming_attention::command_t> command("command");
     hls::stream<streaming_attention::queries_t> queries("queries");
     hls::stream<streaming_attention::keys_t> keys("keys");
