@@ -203,6 +203,14 @@ class MoeBlockSizes:
             last = self._routed(tokens, loads, normalised)
         return last + ADD_CYCLES + 1 + tokens * self.width // min(self.dims, self.tile_out)
 
+    def interval(self, tokens: int, loads: Sequence[int] | None = None) -> int:
+        """Return the cycles from the last result of the sequence before to this one's.
+
+        If no stream waits for its outside; as exact as `cycles`, whose arguments these are. The
+        kernels have the command in the cycle after that result.
+        """
+        return self.cycles(tokens, loads) - 2
+
     def _parts(self, tile: int) -> int:
         """Return the cycles in which a beat is handed on in tiles."""
         return max(1, self.dims // tile)

@@ -169,6 +169,17 @@ def test_formula(seed):
         assert formula == exact
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_interval(seed):
+    sizes, tokens, loads = draw_larger(np.random.default_rng(seed))
+    sizes = replace(sizes, dims=min(sizes.dims, sizes.tile_out), linear_lanes=1)
+    work = [MoeWork(tokens=max(1, tokens // 2)), MoeWork(tokens=tokens, loads=loads)] * 2
+    results = simulate(moe_block_graph(sizes, work), iterations=1, starts=True).starts["results"]
+    ends = np.cumsum([item.tokens * sizes.norm.row_beats for item in work]) - 1
+    intervals = [sizes.interval(item.tokens, item.loads) for item in work]
+    assert np.diff(results[ends]).tolist() == intervals[1:]
+
+
 @pytest.mark.parametrize("kind", ["dense", "even", "random", "skewed"])
 def test_formula_at_the_published_size(kind):
     """M3ViT-T on UbiMoE's tiles: dense by twice an expert's size, or 16 experts, 2 per token."""
