@@ -30,20 +30,6 @@ __all__ = ["RTL", "UbimoeRtl", "shell_sizes"]
 BLOCK = "encoder_block"
 SHELL = "ubimoe_shell"
 
-# The other choices of these axes are machines of the timing model alone.
-_NEEDED = {
-    "attention_modules": 1,
-    "attention": "fused",
-    "softmax": "online",
-    "gelu": "table",
-    "linear": "unified",
-    "expert_order": "expert",
-    "weight_slots": 2,
-}
-_DIFFERENCES = {
-    "keys": ("chip", "Q, K and V wait in memories of whole rows on the chip"),
-    "overlap": ("images", "MSA of one sequence runs beside the FFN of the one before"),
-}
 _IMAGES: dict[tuple[str, str], Callable[..., NDArray[np.uint8]]] = {
     ("first", "second"): expert_image,
     ("qkv", "projection"): attention_image,
@@ -56,11 +42,10 @@ def shell_sizes(point: Point) -> ShellSizes:
     Raises
     ------
     InputError
-        A choice that has no RTL, or sizes that the kernels cannot have.
+        Keys and values behind the memory ports, or sizes that the kernels cannot have.
     """
-    for name, needed in _NEEDED.items():
-        if point[name] != needed:
-            raise InputError(f"{name} = {point[name]} has no RTL: {name} = {needed} needed")
+    if point.text("keys") != "chip":
+        raise InputError(f"keys = {point.text('keys')} has no RTL: keys = chip needed")
     port_bits = point.integer("port_bits")
     attention = point.integer("msa_weight_ports")
     return ShellSizes(
@@ -244,13 +229,6 @@ def _take(left: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArr
 def _readme(point: Point, sizes: ShellSizes, device: str, ports: MemoryPorts) -> str:
     msa, moe = sizes.block.msa, sizes.block.moe
     table = "\n".join(f"| `{master}` | {port} |" for master, port in ports.masters.items())
-    differences = "\n".join(
-        f"- `{name} = {point[name]}`: the RTL has `{choice}`, that is, {text}."
-        for name, (choice, text) in _DIFFERENCES.items()
-        if point[name] != choice
-    )
-    if differences:
-        differences = f"Where the RTL is not what the point says:\n\n{differences}\n\n"
     return f"""\
 # UbiMoE encoder block, point {point.hash[:16]}
 
@@ -276,7 +254,7 @@ Emitted by headrace from `point.toml`; emitting the same point again gives the s
 {table}
 | DMA of features | {ports.dma} |
 
-{differences}| file | what |
+| file | what |
 |---|---|
 | `rtl/{BLOCK}.v` | the encoder block: streams with valid and ready |
 | `rtl/{SHELL}.v` | the block behind AXI: registers, weight readers, AXI4-Streams |
