@@ -17,6 +17,7 @@ from headrace.rtl.axi_memory import ReadMemory, ReadPlan
 from headrace.rtl.lint import lint
 from headrace.rtl.streams import StreamVectors, run_regression, simulate_streams
 from headrace.rtl.ubimoe.prefetch import Prefetch
+from headrace.rtl.ubimoe.shared_prefetch import SharedPrefetch
 from headrace.rtl.verilog import to_verilog
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -92,6 +93,38 @@ def test_random_sizes(seed):
     sizes = sweep_point(100 + seed)
     vectors = drawn(sizes, seed, 6, 120)
     assert simulate_streams(Prefetch(sizes), vectors).results == vectors.results
+
+
+@pytest.mark.parametrize("clients", [1, 2, 3])
+def test_clients_share_the_ports(clients):
+    """Each has its own images in the order of its jobs, whoever is served in between."""
+    sizes = POINTS["three ports, short bursts"]
+    rng = np.random.default_rng(clients)
+    beats, word = [5, 9, 2][:clients], sizes.port_bits // 8
+    regions, inputs, results = [{} for _ in range(sizes.ports)], {}, {}
+    for client, count in enumerate(beats):
+        jobs, expected = [], []
+        for number in range(4):
+            image = rng.integers(0, 256, (count, sizes.ports, word), np.uint8)
+            expert, stride = int(rng.integers(3)), 8 * sizes.burst_bytes
+            bases = [(number << 30) + (client << 20) + (port << 16) for port in range(sizes.ports)]
+            for port, base in enumerate(bases):
+                regions[port][base + expert * stride] = image[:, port].tobytes().hex()
+            job = job_word(sizes, expert, stride, 0, bases)
+            jobs.append(job & (1 << 40) - 1 | job >> 72 << 40)  # without the beats
+            expected += [int.from_bytes(beat.tobytes(), "little") for beat in image]
+        inputs[f"jobs{client}"], results[f"weights{client}"] = jobs, expected
+    memories = {
+        f"port{p}_": ReadPlan(word_bytes=word, regions=held, seed=p, stall=0.2, latency=[3, 20, 9])
+        for p, held in enumerate(regions)
+    }
+    arrivals = {
+        name: np.cumsum(rng.integers(0, 4, len(items)))
+        for name, items in {**inputs, **results}.items()
+    }
+    vectors = StreamVectors(inputs, results, memories=memories, arrivals=arrivals)
+    run = simulate_streams(SharedPrefetch(sizes, beats), vectors, 5_000)
+    assert run.results == results
 
 
 def test_largest_address():

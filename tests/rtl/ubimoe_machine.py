@@ -14,7 +14,7 @@ from headrace.arch.ubimoe.prefetch import PrefetchSizes
 from headrace.arch.ubimoe.shell import ShellSizes
 from headrace.models.kernels import fixed
 from headrace.rtl.axi_memory import ReadPlan
-from headrace.rtl.streams import StreamVectors, pack
+from headrace.rtl.streams import StreamVectors
 
 _SPEC = importlib.util.spec_from_file_location(
     "ubimoe_parameters", Path(__file__).parent / "ubimoe_parameters.py"
@@ -178,6 +178,3 @@ def machine_vectors(
     levels = {f"{CONTROL}{name}": 0 for name in ("awprot", "arprot", "araddr", "arvalid", "rready")}
     more.setdefault("levels", {**levels, f"{CONTROL}wstrb": 15})
     return StreamVectors(inputs, results, memories=memories.plans(**plan), **more)
-
-
-__all__ = ["CONTROL", "machine_vectors", "pack", "sizes_of"]
