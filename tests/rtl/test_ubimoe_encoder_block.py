@@ -12,6 +12,7 @@ from headrace.arch.ubimoe.moe_block import MoeBlockSizes
 from headrace.arch.ubimoe.msa_block import MsaBlockSizes
 from headrace.errors import InputError
 from headrace.models.kernels import fixed
+from headrace.rtl.lint import lint
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams, unpack
 from headrace.rtl.ubimoe.encoder_block import EncoderBlock
 from headrace.rtl.verilog import to_verilog
@@ -145,14 +146,27 @@ def test_two_layers_are_the_reference(name: str) -> None:
     assert run.results["jobs"] == work.results["jobs"]
 
 
-@pytest.mark.parametrize(
-    "name", ["int8", *(pytest.param(n, marks=pytest.mark.slow) for n in ("w16a32", "int16"))]
-)
-def test_verilog_in_icarus(name: str) -> None:
+REGRESSIONS = [
+    ("icarus", "int8"),
+    *(
+        pytest.param(simulator, name, marks=pytest.mark.slow)
+        for simulator, name in (("icarus", "w16a32"), ("icarus", "int16"), ("verilator", "int8"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("simulator", "name"), REGRESSIONS)
+def test_verilog(simulator: str, name: str) -> None:
     work = vectors(name, [True, False], 6, 3, stall={"inputs": 0.3, "results": 0.4, "jobs": 0.5})
     verilog = to_verilog(EncoderBlock(sizes_of(name)), "encoder_block")
-    done = run_regression(verilog, "encoder_block", work, "icarus", 4)
+    done = run_regression(verilog, "encoder_block", work, simulator, 4)
     assert done.passed, done.message
+
+
+@pytest.mark.slow
+def test_verilog_is_clean() -> None:
+    verilog = to_verilog(EncoderBlock(sizes_of("int8")), "encoder_block")
+    assert lint(verilog, "encoder_block").findings == ()
 
 
 @pytest.mark.parametrize(

@@ -149,12 +149,18 @@ def test_stalls_change_no_bit_of_the_moe_block(point: str) -> None:
     check_ffn(sizes, with_arrivals(work, 2))
 
 
-@pytest.mark.parametrize("point", PRECISIONS)
-def test_verilog_of_the_moe_block_in_icarus(point: str) -> None:
+REGRESSIONS = [
+    *(("icarus", point) for point in PRECISIONS),
+    pytest.param("verilator", "int16", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("simulator", "point"), REGRESSIONS)
+def test_verilog_of_the_moe_block(simulator: str, point: str) -> None:
     sizes = MOE_POINTS[point]
     stall = {"jobs": 0.5, "norm": 0.5, "weights": 0.2, "inputs": 0.3, "results": 0.4}
     work = drawn_ffn(sizes, [(7, True), (3, False)], 3, stall=stall)
-    done = run_regression(to_verilog(MoeBlock(sizes), "moe_block"), "moe_block", work, "icarus", 4)
+    done = run_regression(to_verilog(MoeBlock(sizes), "moe_block"), "moe_block", work, simulator, 4)
     assert done.passed, done.message
 
 
