@@ -160,11 +160,12 @@ def test_resources_are_those_of_the_netlist(monkeypatch: pytest.MonkeyPatch) -> 
     assert not checks["dsp"].passed
     assert not checks["uram"].passed
     assert checks["dsp"].measured == 5
+    assert (checks["lut"].tolerance, checks["dsp"].tolerance) == (0.5, 0.0)
 
 
 def test_machines_without_rtl_are_refused() -> None:
     point = DESIGN.point({"attention": "rows", "softmax": "passes"})
-    with pytest.raises(InputError, match="^attention = rows is not allowed: fused in RTL$"):
+    with pytest.raises(InputError, match="^attention = rows has no RTL: attention = fused needed$"):
         verify("gate", "bits", point=point)
 
 

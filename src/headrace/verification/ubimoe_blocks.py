@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headrace.arch.resources import Resources
+from headrace.arch.ubimoe.block_resources import encoder_block_resources
 from headrace.arch.ubimoe.encoder_block import EncoderBlockSizes
 from headrace.arch.ubimoe.prefetch import PrefetchSizes
 from headrace.hls import ubimoe as hls
@@ -133,6 +135,7 @@ def encoder_block_case(sizes: EncoderBlockSizes, counts: Sequence[int], rng: Rng
         component=lambda: EncoderBlock(sizes),
         vectors=StreamVectors(streams, outputs),
         graph=lambda arrivals: encoder_block_graph(sizes, work, arrivals),
+        resources=lambda: sum(encoder_block_resources(sizes).values(), Resources()),
     )
 
 

@@ -12,12 +12,12 @@ from headrace.arch.ubimoe.combine import CombineSizes
 from headrace.arch.ubimoe.dispatch import DispatchSizes
 from headrace.arch.ubimoe.gate import GateSizes
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
-from headrace.arch.ubimoe.layer_norm_resources import layer_norm_blocks
+from headrace.arch.ubimoe.layer_norm_resources import layer_norm_resources
 from headrace.arch.ubimoe.linear import BIAS_BITS, LinearSizes
-from headrace.arch.ubimoe.linear_resources import linear_blocks
-from headrace.arch.ubimoe.moe_resources import combine_blocks, dispatch_blocks, gate_blocks
+from headrace.arch.ubimoe.linear_resources import linear_resources
+from headrace.arch.ubimoe.moe_resources import combine_resources, dispatch_resources, gate_resources
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes, attention_steps
-from headrace.arch.ubimoe.streaming_attention_resources import streaming_attention_blocks
+from headrace.arch.ubimoe.streaming_attention_resources import streaming_attention_resources
 from headrace.hls import ubimoe as hls
 from headrace.models.kernels import fixed
 from headrace.rtl.streams import StreamVectors
@@ -102,8 +102,8 @@ class Case:
     closed : Closed, optional
         Of the first command, where there is an exact one.
     hls : Hls, optional
-    blocks : callable, optional
-        Returns the resources by the model.
+    resources : callable, optional
+        Returns them by the model.
     """
 
     kernel: str
@@ -113,7 +113,7 @@ class Case:
     graph: Callable[[Mapping[str, IntArray]], StreamGraph]
     closed: Closed | None = None
     hls: Hls | None = None
-    blocks: Callable[[], Resources] | None = None
+    resources: Callable[[], Resources] | None = None
 
     def predicted(self, vectors: StreamVectors) -> dict[str, IntArray]:
         """Return the cycle of every transfer, by port, as the graph has them.
@@ -194,7 +194,7 @@ def linear_case(
         if exact
         else None,
         hls=_hls(lambda: hls.linear(sizes), vectors, "load"),
-        blocks=lambda: linear_blocks(sizes),
+        resources=lambda: linear_resources(sizes),
     )
 
 
@@ -234,7 +234,7 @@ def attention_case(sizes: StreamingAttentionSizes, counts: Sequence[int], rng: R
         graph=lambda arrivals: streaming_attention_graph(sizes, counts, arrivals),
         closed=Closed("command", "results", transfers, cycles),
         hls=_hls(lambda: hls.streaming_attention(sizes), vectors, "command"),
-        blocks=lambda: streaming_attention_blocks(sizes),
+        resources=lambda: streaming_attention_resources(sizes),
     )
 
 
@@ -261,7 +261,7 @@ def layer_norm_case(sizes: LayerNormSizes, counts: Sequence[int], rng: Rng) -> C
         graph=lambda arrivals: layer_norm_graph(sizes, counts, arrivals),
         closed=Closed("command", "results", transfers, cycles),
         hls=_hls(lambda: hls.layer_norm(sizes), vectors, "command"),
-        blocks=lambda: layer_norm_blocks(sizes),
+        resources=lambda: layer_norm_resources(sizes),
     )
 
 
@@ -286,7 +286,7 @@ def gate_case(sizes: GateSizes, counts: Sequence[int], rng: Rng) -> Case:
         graph=lambda arrivals: gate_graph(sizes, counts, arrivals),
         closed=Closed("command", "choices", counts[0], sizes.cycles(counts[0])),
         hls=_hls(lambda: hls.gate(sizes), vectors, "command"),
-        blocks=lambda: gate_blocks(sizes),
+        resources=lambda: gate_resources(sizes),
     )
 
 
@@ -318,7 +318,7 @@ def dispatch_case(sizes: DispatchSizes, counts: Sequence[int], rng: Rng) -> Case
         graph=lambda arrivals: dispatch_graph(sizes, loads, arrivals),
         closed=Closed("command", "rows", counts[0] * sizes.top_k, cycles),
         hls=_hls(lambda: hls.dispatch(sizes), vectors, "command"),
-        blocks=lambda: dispatch_blocks(sizes),
+        resources=lambda: dispatch_resources(sizes),
     )
 
 
@@ -372,5 +372,5 @@ def combine_case(
         graph=lambda arrivals: combine_graph(sizes, work, arrivals),
         closed=Closed("command", "results", counts[0] * sizes.row_beats, cycles),
         hls=_hls(lambda: hls.combine(sizes), vectors, "command"),
-        blocks=lambda: combine_blocks(sizes),
+        resources=lambda: combine_resources(sizes),
     )
