@@ -12,6 +12,7 @@ from headrace.errors import InputError
 from headrace.rtl.memory_ports import load_memory_ports
 from headrace.rtl.tellme import RTL
 from headrace.rtl.vivado import VivadoProject, vivado_script
+from headrace.rtl.vivado_hosts import HOSTS
 
 _SPEC = importlib.util.spec_from_file_location(
     "vivado_stand_in", Path(__file__).parent / "vivado_stand_in.py"
@@ -115,3 +116,26 @@ def test_emitted_script_runs(tmp_path):
     code, said, complaint = run(script, tmp_path)
     assert (code, complaint) == (0, "")
     assert said[0][2] == "xck26-sfvc784-2LV-c"
+
+
+def test_emitted_script_of_a_board_with_hbm_runs(tmp_path):
+    point = TELLME.point({"tables": 3, "copies": 4, "weight_banks": 4, "weight_words": 64})
+    files = RTL.files(point, "u280")
+    code, said, complaint = run(files["vivado/build.tcl"].decode(), tmp_path)
+    assert (code, complaint) == (0, "")
+    links = [words[1:] for words in said if words[0] == "connect_bd_intf_net"]
+    assert ["weight0/M00_AXI", "hbm/SAXI_00"] in links
+    assert b"HBM_CATTRIP" in files["vivado/board.xdc"]
+
+
+def test_memory_ports_are_named():
+    with pytest.raises(InputError, match="^tellme has no memory ports on device 'a100': one of"):
+        load_memory_ports("tellme", "a100", [])
+    with pytest.raises(
+        InputError, match="^5 AXI masters 'weight' are not allowed on kv260: 1 to 4"
+    ):
+        load_memory_ports("tellme", "kv260", ["m_axi_weight4"])
+    assert load_memory_ports("tellme", "kv260", ["m_axi_weight3"]).shared == ["HP2"]
+    for host, wrong in (("zynq", "HP9"), ("alveo", "HBM_AXI_32")):
+        with pytest.raises(InputError, match=f"^memory port '{wrong}' is not allowed"):
+            HOSTS[host].port(wrong)
