@@ -1,7 +1,8 @@
 """What surrounds an accelerator in a block design: Zynq's processors, or PCIe and HBM.
 
-Commands, pins and properties are those of UG835, PG201 (processing system), PG195 (XDMA), PG276
-(HBM) and UG1314 (Alveo U280).
+Commands are those of UG835, pins and properties those of PG201 (processing system) and, for PCIe,
+HBM and the Alveo U280, those that public designs for that card use. See PG195 (XDMA), PG276 (HBM)
+and UG1314 (the card).
 """
 
 from abc import ABC, abstractmethod
