@@ -80,11 +80,11 @@ def shift_register(bits: int, stages: int) -> Resources:
 def multiplexer(inputs: int) -> float:
     """Return the LUTs per bit of a choice between `inputs` by a binary number.
 
-    A LUT chooses between four; muxes of a slice (F7, F8) join two and four of them.
+    A LUT chooses between four; beyond that the number is decoded first (`chosen`).
     """
-    if inputs <= 1:
-        return 0.0
-    return float(-(-inputs // 4)) if inputs <= 16 else inputs / 4 + inputs / 16 / 3
+    if inputs <= 4:
+        return float(inputs > 1)
+    return chosen(inputs)
 
 
 def chosen(inputs: int) -> float:

@@ -91,9 +91,9 @@ def _row_choice(rows: int, width: int) -> Resources:
     """Return the multiplexer between rows of primitives, and what it keeps of an address."""
     if rows == 1:
         return Resources()
-    # Rows are padded to a power of two; a LUT chooses between four, F7 joins two of them.
+    # A LUT chooses between four, and the rows are padded to a power of two.
     padded = (rows - 1).bit_length()
-    per_bit = {1: 1.0, 2: 1.0, 3: 2.0}.get(padded, (2**padded - 1) / 3)
+    per_bit = {2: 1.0, 3: 1.0, 4: 1.0, 5: 2.0}.get(rows, float(-(-(2**padded - 1) // 3)))
     return Resources(lut=width * per_bit + rows, ff=padded)
 
 

@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 _COUNT_BITS = 16  # of rows
+_HANDSHAKE = 4  # LUTs of a count up to eight and of valid and ready
 
 
 def row_memory_blocks(sizes: RowMemorySizes) -> Resources:
@@ -29,11 +30,13 @@ def row_memory_blocks(sizes: RowMemorySizes) -> Resources:
 def row_reader_terms(sizes: RowMemorySizes, lanes: int | None = None) -> Terms:
     """Return LUTs and flip-flops of a `RowReader` beside its memory."""
     address, tile = log_bits(max(2, sizes.words)), log_bits(sizes.tiles)
-    walk = 3 + _COUNT_BITS + address + tile
-    terms = {"reader": Resources(lut=walk, ff=walk), "reader_control": Resources(lut=1)}
+    terms = {
+        "reader": Resources(lut=2 * address + tile, ff=3 + _COUNT_BITS + address + tile),
+        "reader_control": Resources(lut=1),
+    }
     if lanes is not None:
         steps = log_bits(lanes) + 2 * _COUNT_BITS
-        terms["steps"] = Resources(lut=steps, ff=steps)
+        terms["steps"] = Resources(lut=1, ff=steps)
     return terms
 
 
@@ -45,12 +48,12 @@ def row_reader_resources(sizes: RowMemorySizes, lanes: int | None = None) -> Res
 def group_walker_terms(sizes: RowMemorySizes, parts: int = 1) -> Terms:
     """Return LUTs and flip-flops of a `GroupWalker`."""
     address = log_bits(max(2, sizes.words))
-    places = log_bits(sizes.tiles) + log_bits(sizes.lanes) + log_bits(parts)
-    counts = 2 * _COUNT_BITS + 1
+    places = log_bits(sizes.tiles) + log_bits(max(2, sizes.lanes)) + log_bits(parts)
+    # A lane of one bit is the carry of the other two parts of an address.
+    sums = 2 + (sizes.lanes > 2)
     return {
-        "walker": Resources(lut=counts, ff=counts),
-        "walker_address": Resources(lut=address, ff=address),
-        "walker_places": Resources(lut=places, ff=places),
+        "walker": Resources(lut=2 * _COUNT_BITS + sums * address, ff=2 * _COUNT_BITS + address),
+        "walker_control": Resources(lut=1, ff=places + 1),
     }
 
 
@@ -79,7 +82,7 @@ def repack_terms(source_bits: int, sink_bits: int) -> Terms:
         held = wide - narrow
     return {
         "repack_choice": Resources(lut=choice),
-        "repack": Resources(lut=2 * count, ff=count + held),
+        "repack": Resources(lut=_HANDSHAKE, ff=count + held),
     }
 
 
