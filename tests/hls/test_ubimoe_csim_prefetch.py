@@ -1,15 +1,13 @@
 """UbiMoE's prefetch as C++: images come out of memories as they were put there.
 
-It computes nothing, so that there is no reference; it knows no number formats, either, but the
-images are those of linears in all three precisions.
+It computes nothing, so there is no reference, and it knows no number formats.
 """
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ubimoe_csim import PRECISIONS, SAMPLE, SWEEP, SWEEP_VECTORS, draw, expect_notice, run
-from ubimoe_csim import weight_image as image_of
+from ubimoe_csim import SAMPLE, SWEEP, SWEEP_VECTORS, expect_notice, run
 
 from headrace.arch.ubimoe.prefetch import PrefetchSizes
 from headrace.hls.ubimoe.prefetch import prefetch
@@ -22,11 +20,6 @@ def prefetch_point(number: int) -> PrefetchSizes:
         ports=(1, 2, 3)[number // 2 % 3], port_bits=(64, 32, 256, 128)[number % 4],
         burst_beats=(4, 1, 16, 2, 8)[number % 5],
     )  # fmt: skip
-
-
-def layers_of(rng) -> list[tuple[int, int]]:
-    """Return in_tiles and out_tiles of one to three linears, whose images make up a job."""
-    return [(int(i), int(o)) for i, o in rng.integers(1, 4, (int(rng.integers(1, 4)), 2))]
 
 
 def job_word(expert: int, stride: int, beats: int, bases: list[int]) -> int:
@@ -44,28 +37,20 @@ def put(memories, sizes: PrefetchSizes, bases: list[int], place: int, beats: lis
 
 def check_prefetch(cache: Path, number: int, vectors: int) -> int:
     sizes, rng = prefetch_point(number), np.random.default_rng(number)
-    layers, bits = layers_of(rng), PRECISIONS[number % 3].weight_bits
-
-    def image() -> list[int]:
-        beats: list[int] = []
-        for ins, outs in layers:
-            weights, biases = draw(rng, bits, (2 * outs, 3 * ins)), draw(rng, 16, 2 * outs)
-            beats += image_of(weights, biases, (3, 2), bits, sizes.beat_bits)
-        return beats
-
-    experts = int(rng.integers(2, 6))
-    images = [image() for _ in range(experts)]
-    stride = sizes.stride(len(images[0])) + sizes.burst_bytes * int(rng.integers(3))
+    layers = rng.integers(1, 40, (int(rng.integers(1, 4)), 2)).tolist()
+    experts, beats = int(rng.integers(5, 9)), int(rng.integers(1, 40))
+    images = [
+        [int.from_bytes(rng.bytes(sizes.beat_bits // 8)) for _ in range(beats)]
+        for _ in range(experts)
+    ]
+    stride = sizes.stride(beats) + sizes.burst_bytes * int(rng.integers(3))
     memories = [[0] * WORDS for _ in range(sizes.ports)]
-    bases = [sizes.burst_bytes * int(v) for v in rng.integers(0, 9, sizes.ports)]
-    for expert, beats in enumerate(images):
-        put(memories, sizes, bases, expert * stride, beats)
+    bases = [sizes.burst_bytes * int(v) for v in rng.integers(1, 10, sizes.ports)]
+    for expert, image in enumerate(images):
+        put(memories, sizes, bases, expert * stride, image)
     order = rng.integers(0, experts, vectors).tolist()
     # Bits below a burst are nobody's business.
-    jobs = [
-        job_word(e, stride | int(rng.integers(sizes.burst_bytes)), len(images[0]), bases)
-        for e in order
-    ]
+    jobs = [job_word(e, stride | int(rng.integers(sizes.burst_bytes)), beats, bases) for e in order]
     found = run(
         prefetch(sizes, layers, memory_words=WORDS), cache, vectors, jobs=jobs,
         **{f"port{port}": memory for port, memory in enumerate(memories)},
@@ -111,6 +96,8 @@ def test_an_image_beyond_the_memory_is_refused(cache):
     "path, old, new",
     [
         ("src/prefetch.cpp", "range(39, 8)", "range(38, 7)"),
+        ("src/prefetch.cpp", "72 + ADDRESS_BITS * port", "72 + 39 * port"),
+        ("src/prefetch.cpp", "job.range(7, 0)", "job.range(1, 0)"),
         ("src/prefetch.cpp", "memory[span.first + i]", "memory[span.first]"),
         ("src/prefetch.cpp", "range(31, 16) = LOADS[image][1]", "range(31, 16) = LOADS[image][0]"),
     ],
