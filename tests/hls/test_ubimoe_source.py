@@ -62,6 +62,7 @@ def constant(tree: Tree, kernel: str, name: str) -> int:
 
 
 def test_the_folder_has_all_kernels():
+    assert UBIMOE.face("hls") is HLS
     tree = HLS.tree(point())
     expected = ["Makefile", "README.md", "point.toml", "run_hls.tcl"]
     expected += ["sim/hls_stream.h", "sim/hls_streamofblocks.h"]
