@@ -291,7 +291,8 @@ KERNELS = {
         draws=(
             Draw("fit", 20261143, 5),
             Draw("fit", 20261146, 2, lambda pair: pair[1] is None),
-            Draw("blind", 20261207, 2),
+            Draw("fit", 20261207, 2),  # blind once, and 19 % off: docs/resources.md
+            Draw("blind", 20261211, 3),
         ),
         axes=_row_reader,
         sizes=_with_rows("attention_lanes"),
@@ -300,7 +301,7 @@ KERNELS = {
         resources=lambda pair: rows_model.row_reader_resources(*pair),
         build=_component("row_memory", "RowReader", spread=True),
         section="rows",
-        fitted=("reader_control", "steps"),
+        fitted=("reader_control", "steps", "other_lanes"),
     ),
     "group_walker": Kernel(
         draws=(Draw("fit", 20261144, 4), Draw("blind", 20261208, 2)),

@@ -1,5 +1,7 @@
 """Resources of the row memories between UbiMoE's kernels, and of what fits beats to each other."""
 
+from functools import lru_cache
+
 from headrace.arch.resources import Resources
 from headrace.arch.ubimoe.fabric import Terms, fitted, log_bits, multiplexer
 from headrace.arch.ubimoe.formats import WIDE_BITS, Formats
@@ -37,9 +39,12 @@ def row_reader_terms(sizes: RowMemorySizes, lanes: int | None = None) -> Terms:
     if lanes is not None:
         steps = log_bits(lanes) + 2 * _COUNT_BITS
         terms["steps"] = Resources(lut=1, ff=steps)
+        # With one lane the last row is the last of a pass: no other lane's end is looked for.
+        terms["other_lanes"] = Resources(lut=float(lanes > 1))
     return terms
 
 
+@lru_cache(maxsize=4096)
 def row_reader_resources(sizes: RowMemorySizes, lanes: int | None = None) -> Resources:
     """Return the resources of a memory of rows and its reader, for an attention of `lanes`."""
     return row_memory_blocks(sizes) + fitted("rows", row_reader_terms(sizes, lanes))
@@ -57,6 +62,7 @@ def group_walker_terms(sizes: RowMemorySizes, parts: int = 1) -> Terms:
     }
 
 
+@lru_cache(maxsize=4096)
 def group_walker_resources(sizes: RowMemorySizes, parts: int = 1) -> Resources:
     """Return the resources of a `GroupWalker` over so many memories."""
     return fitted("rows", group_walker_terms(sizes, parts))
@@ -86,6 +92,7 @@ def repack_terms(source_bits: int, sink_bits: int) -> Terms:
     }
 
 
+@lru_cache(maxsize=4096)
 def repack_resources(source_bits: int, sink_bits: int) -> Resources:
     """Return the resources of beats of one width as beats of another, none if they are equal."""
     if source_bits == sink_bits:
