@@ -45,7 +45,7 @@ def stream(seed, steps=14, frame=6):
             q=rng.standard_normal((n, HEADS, DIM), np.float32) * 2,
             k=rng.standard_normal((n, KV_HEADS, DIM), np.float32),
             v=rng.standard_normal((n, KV_HEADS, DIM), np.float32),
-            surprise=rng.random(n),
+            surprise=rng.integers(0, 6, n) / 6,  # with ties
         )
         for stage, n in sizes
     ]
