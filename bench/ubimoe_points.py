@@ -233,7 +233,11 @@ KERNELS = {
         fitted=("lanes", "rows", "exponential_choice"),
     ),
     "layer_norm": Kernel(
-        draws=(Draw("fit", 20261127, 4), Draw("blind", 20261203, 3)),
+        draws=(
+            Draw("fit", 20261127, 4),
+            Draw("fit", 20261203, 3),  # blind once, and one of them wrong: docs/resources.md
+            Draw("blind", 20261212, 3),
+        ),
         axes=_layer_norm,
         sizes=_sizes(LayerNormSizes),
         blocks=norm_model.layer_norm_blocks,

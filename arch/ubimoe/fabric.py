@@ -11,12 +11,13 @@ from functools import cache
 from importlib.resources import files
 
 from headrace.arch.resources import Resources
-from headrace.arch.ubimoe.formats import DSP_NARROW_BITS
+from headrace.arch.ubimoe.formats import DSP_NARROW_BITS, DSP_WIDE_BITS
 
 __all__ = [
     "DIVIDER",
     "EXPONENTIAL",
     "GELU",
+    "LARGEST_PRODUCT",
     "ROOT",
     "Terms",
     "adder_tree",
@@ -24,6 +25,7 @@ __all__ = [
     "chosen",
     "coefficients",
     "fitted",
+    "is_split",
     "log_bits",
     "multiplexer",
     "shift_register",
@@ -48,6 +50,10 @@ ROOT = Resources(lut=2545, ff=2433)
 
 GELU = Resources(lut=369, ff=206)
 """`Gelu`, without its DSP slice."""
+
+
+LARGEST_PRODUCT = 90
+"""LUTs beside the four slices of a product of 32 by 32 bits."""
 
 
 def times(count: float, part: Resources) -> Resources:
@@ -90,6 +96,12 @@ def multiplexer(inputs: int) -> float:
 def chosen(inputs: int) -> float:
     """Return the LUTs per bit of an and-or of `inputs` numbers, each with its own flag."""
     return 0.0 if inputs < 1 else float(-(-(2 * inputs - 1) // 5))
+
+
+def is_split(a_bits: int, b_bits: int) -> bool:
+    """Return whether a product is one that `split_product` cuts: neither factor fits a slice."""
+    wide, narrow = max(a_bits, b_bits), min(a_bits, b_bits)
+    return wide > DSP_WIDE_BITS and DSP_NARROW_BITS < narrow <= DSP_WIDE_BITS
 
 
 def split_product(factor_bits: int, shift: int, kept: int, stages: int) -> Resources:

@@ -4,11 +4,13 @@ from functools import lru_cache
 
 from headrace.arch.resources import Resources
 from headrace.arch.ubimoe.fabric import (
+    LARGEST_PRODUCT,
     ROOT,
     Terms,
     adder_tree,
     bits_of,
     fitted,
+    is_split,
     log_bits,
     shift_register,
     split_product,
@@ -22,6 +24,8 @@ from headrace.arch.ubimoe.memory_blocks import memory_blocks
 __all__ = ["layer_norm_blocks", "layer_norm_dsp", "layer_norm_resources", "layer_norm_terms"]
 
 _PARAMETER_BITS = 16
+_BITS_OF_ONE = 2  # with a sign
+_MEAN_LUTS = {0: 0, 1: 0, 2: 1, 4: 2}  # adders of a product of so many slices
 
 
 def layer_norm_dsp(sizes: LayerNormSizes) -> int:
@@ -49,10 +53,15 @@ def _share_bits(sizes: LayerNormSizes) -> int:
 
 
 def _mean_dsp(sizes: LayerNormSizes) -> int:
-    """Return the DSP slices of a product with the factor of the mean."""
-    factor = sizes.mean_factor
-    odd_bits = (factor // (factor & -factor)).bit_length()
-    return multiplier_dsp(sizes.formats.feature_bits, odd_bits + 1) if odd_bits > 1 else 0
+    """Return the DSP slices of a product with the factor of the mean.
+
+    It is left to the mapper, which cuts both factors if no slice holds either (D below 32).
+    """
+    feature, factor = sizes.formats.feature_bits, sizes.mean_factor
+    bits = (factor // (factor & -factor)).bit_length() + 1
+    if bits == _BITS_OF_ONE:
+        return 0
+    return multiplier_dsp(feature, bits) * (1 + is_split(feature, bits))
 
 
 def layer_norm_blocks(sizes: LayerNormSizes) -> Resources:
@@ -63,9 +72,15 @@ def layer_norm_blocks(sizes: LayerNormSizes) -> Resources:
     """
     total = Resources(dsp=layer_norm_dsp(sizes))
     total += memory_blocks(sizes.dims * sizes.formats.feature_bits, sizes.buffer_beats, "auto")
-    total += memory_blocks(sizes.dims * 2 * _PARAMETER_BITS, sizes.row_beats, "auto")
+    total += _pairs(sizes)
     known = WIDE_BITS + ROOT_RECIPROCAL_BITS
     return total + memory_blocks(known, sizes.waiting_rows, "distributed", registered=False)
+
+
+def _pairs(sizes: LayerNormSizes) -> Resources:
+    """Return the memory of gains and offsets; a register behind LUT RAM begins their delays."""
+    bits = sizes.dims * 2 * _PARAMETER_BITS
+    return memory_blocks(bits, sizes.row_beats, "auto", registered=False)
 
 
 def layer_norm_terms(sizes: LayerNormSizes) -> Terms:
@@ -93,21 +108,22 @@ def _statistics_terms(sizes: LayerNormSizes) -> Terms:
     else:  # the share is the feature itself, shifted
         features = shift_register(feature, 1 + PRODUCT_STAGES)
     square = min(WIDE_BITS, feature + share - formats.feature_fraction)
-    if multiplier_dsp(feature, share) > 1:
+    if is_split(feature, share):
         squares = split_product(share, formats.feature_fraction, square, PRODUCT_STAGES)
     else:
         squares = shift_register(square, PRODUCT_STAGES)
+        squares += Resources(lut=LARGEST_PRODUCT * (multiplier_dsp(feature, share) > 1))
     levels = log_bits(dims)
     wide = shift_register(WIDE_BITS, PRODUCT_STAGES)
     return {
         "features": times(dims, features),
-        "means": Resources(lut=dims * (_mean_dsp(sizes) > 1) * (share + 4)),
+        "means": Resources(lut=dims * _MEAN_LUTS[_mean_dsp(sizes)] * (share + 4)),
         "squares": times(dims, squares),
         "trees": adder_tree(dims, share, WIDE_BITS) + adder_tree(dims, square, WIDE_BITS),
         "totals": shift_register(min(WIDE_BITS, share + levels), PRODUCT_STAGES)
         + Resources(lut=4 * WIDE_BITS, ff=2 * WIDE_BITS),
         "flags": Resources(ff=3 * (sizes.mean_latency - 1) + sizes.scale_latency + 1),
-        "variance": wide + wide + Resources(lut=90 + 2 * WIDE_BITS, ff=WIDE_BITS),
+        "variance": wide + wide + Resources(lut=LARGEST_PRODUCT + 2 * WIDE_BITS, ff=WIDE_BITS),
         "mean": shift_register(WIDE_BITS, sizes.scale_latency),
         "root": ROOT,
     }
@@ -123,12 +139,13 @@ def _normaliser_terms(sizes: LayerNormSizes) -> Terms:
     moved = top - max(shift, low)
     tail = PRODUCT_STAGES + 2
     gained = shift_register(top - low, PRODUCT_STAGES) + shift_register(through, tail)
-    pair = shift_register(_PARAMETER_BITS, 1 + PRODUCT_STAGES)
-    pair += shift_register(_PARAMETER_BITS, 1 + 2 * PRODUCT_STAGES)
+    first = 1 + (_pairs(sizes).bram36 == 0)
+    pair = shift_register(_PARAMETER_BITS, first + PRODUCT_STAGES)
+    pair += shift_register(_PARAMETER_BITS, first + 2 * PRODUCT_STAGES)
     halves = multiplier_dsp(WIDE_BITS, _PARAMETER_BITS) > 1
     each = pair + gained + shift_register(WIDE_BITS, PRODUCT_STAGES)
     each += Resources(lut=WIDE_BITS + moved, ff=WIDE_BITS + moved + operand - through)
-    products = 90 + halves * (WIDE_BITS - 3)
+    products = LARGEST_PRODUCT + halves * (WIDE_BITS - 3)
     return {
         "normaliser": times(dims, each) + Resources(ff=ROOT_RECIPROCAL_BITS),
         "normaliser_products": Resources(lut=dims * products),

@@ -6,6 +6,7 @@ from headrace.arch.resources import Resources
 from headrace.arch.ubimoe.fabric import (
     DIVIDER,
     EXPONENTIAL,
+    LARGEST_PRODUCT,
     Terms,
     adder_tree,
     bits_of,
@@ -129,7 +130,7 @@ def _score_terms(sizes: StreamingAttentionSizes) -> Terms:
     return {
         "queries": Resources(lut=lanes * beat, ff=(lanes + 1) * beat)
         + shift_register(lanes * beat, sizes.row_beats - 1),
-        "score_products": Resources(lut=90 * halves * lanes * dims)
+        "score_products": Resources(lut=LARGEST_PRODUCT * halves * lanes * dims)
         + shift_register(lanes * dims * product, sizes.score_product_stages),
         "score_trees": times(lanes, tree) + Resources(ff=-lanes * unused * (dims > 1)),
         "scores": Resources(lut=lanes * 2 * score, ff=lanes * score),
