@@ -1,5 +1,6 @@
 """ReSV: bits against brute force, the paper's worked examples, bucketed holds exact."""
 
+import math
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -115,6 +116,21 @@ def test_hash_bits_are_signs_of_projections():
     assert zero.tolist() == [0]  # a key on the plane has bit 0
     one = np.eye(3, dtype=np.float32)
     assert hash_keys(np.array([[1, -1, 2]], np.float32), one).tolist() == [0b101]
+
+
+@pytest.mark.parametrize("angle", [0.2, 0.7, 1.4])
+def test_codes_differ_in_proportion_to_the_angle(angle):
+    # a random plane lies between two keys with probability angle / pi
+    rng = np.random.default_rng(6)
+    a, b = np.linalg.qr(rng.standard_normal((64, 2)))[0].T
+    keys = np.stack([a, math.cos(angle) * a + math.sin(angle) * b]).astype(np.float32)
+    distances = []
+    for _ in range(400):
+        first, second = hash_keys(keys, draw_hyperplanes(64, 32, rng))
+        distances.append(bin(int(first) ^ int(second)).count("1"))
+    share = angle / math.pi
+    deviation = math.sqrt(32 * share * (1 - share) / 400)
+    assert abs(np.mean(distances) - 32 * share) < 4 * deviation
 
 
 def test_hamming_distance():
