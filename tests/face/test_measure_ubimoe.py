@@ -13,8 +13,10 @@ from headrace.models.network import load_network
 from headrace.rtl.cache import Kept
 from headrace.rtl.verilog import to_verilog
 from headrace.search.measure import Measurement
+from headrace.sim.ubimoe.machine import simulate
 from headrace.sim.workload import Workload
 from headrace.verification import attention as attention_module
+from headrace.verification import measure_ubimoe as measure_module
 from headrace.verification.attention import measure_attention, run_case
 from headrace.verification.measure_ubimoe import measure
 from headrace.verification.ubimoe_draw import draw_cases
@@ -41,8 +43,17 @@ def netlist_without_yosys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_module, "kept_netlist", lambda *_: Kept(MAPPED, 1.0, True))
 
 
+def closed_forms(
+    point: Any, device: Any, network: Any, workload: Any, fidelity: str, modules: Any = None
+) -> Any:
+    """Simulate as fast as can be what the graphs take seconds for."""
+    assert fidelity == "cycle"
+    return simulate(point, device, network, workload, "analytic", modules)
+
+
 def test_rtl_replaces_the_attention_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     netlist_without_yosys(monkeypatch)
+    monkeypatch.setattr(measure_module, "simulate", closed_forms)
     cycle, rtl = measured("cycle").figures, measured("rtl")
     point = UBIMOE.point(SMALL)
     evaluator = UBIMOE.face("search").evaluator(DEVICE, NETWORK, Workload())
@@ -91,7 +102,9 @@ def test_other_fidelities_are_refused() -> None:
 @pytest.mark.slow
 def test_attention_is_mapped() -> None:
     pytest.importorskip("pyosys")
-    rtl = measured("rtl")
+    cycle, rtl = measured("cycle").figures, measured("rtl")
+    analytic = simulate(UBIMOE.point(SMALL), DEVICE, NETWORK, Workload()).metrics
     assert rtl.agrees
+    assert rtl.figures["latency_s"] == cycle["latency_s"] != analytic["latency_s"]
     for name in ("dsp", "bram36", "uram"):
         assert rtl.detail[f"attention_{name}_mapped"] == rtl.detail[f"attention_{name}_model"]
