@@ -92,8 +92,6 @@ def fit(name: str) -> dict[str, float]:
     """
     kernel, entries = KERNELS[name], of_role(name, "fit")
     names = kernel.fitted
-    if not names:
-        return {}
     sizes = [kernel.sizes(entry["axes"]) for entry in entries]
     terms = [kernel.terms(s) for s in sizes]
     counts = np.array([entry["counts"]["lut"] for entry in entries], float)
@@ -111,7 +109,8 @@ def fit(name: str) -> dict[str, float]:
 def write_factors() -> None:
     written: dict[str, Any] = {}
     for name, kernel in KERNELS.items():
-        written.setdefault(kernel.section, {}).update(fit(name))
+        if kernel.fitted:
+            written.setdefault(kernel.section, {}).update(fit(name))
     write_atomic(COEFFICIENTS, HEADER + tomli_w.dumps(written))
 
 

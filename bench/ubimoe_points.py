@@ -1,6 +1,6 @@
 """The UbiMoE kernels that bench/ubimoe_netlists.py maps, and which sizes it draws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from headrace.arch.resources import Resources
+from headrace.arch.ubimoe import block_resources as block_model
 from headrace.arch.ubimoe import layer_norm_resources as norm_model
 from headrace.arch.ubimoe import linear_resources as linear_model
 from headrace.arch.ubimoe import moe_resources as moe_model
@@ -20,6 +21,8 @@ from headrace.arch.ubimoe.formats import FORMATS
 from headrace.arch.ubimoe.gate import GateSizes
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.arch.ubimoe.linear import LinearSizes
+from headrace.arch.ubimoe.moe_block import MoeBlockSizes
+from headrace.arch.ubimoe.msa_block import MsaBlockSizes
 from headrace.arch.ubimoe.row_memory import RowMemorySizes
 from headrace.arch.ubimoe.streaming_attention import StreamingAttentionSizes
 from headrace.errors import InputError
@@ -44,18 +47,18 @@ class Kernel:
     """How to draw, model and build a kernel.
 
     `sizes` makes its sizes from axes; `fitted` are the LUT terms whose factors are fitted, in
-    `section` of the coefficients.
+    `section` of the coefficients. Points of `large` are not drawn.
     """
 
-    draws: tuple[Draw, ...]
-    axes: Callable[[np.random.Generator], Axes]
+    draws: tuple[Draw, ...] = ()
+    axes: Callable[[np.random.Generator], Axes] = lambda rng: {}
     sizes: Callable[[Axes], Any]
-    blocks: Callable[[Any], Resources]
-    terms: Callable[[Any], Terms]
+    blocks: Callable[[Any], Resources] = lambda sizes: Resources()
+    terms: Callable[[Any], Terms] = lambda sizes: {}
     resources: Callable[[Any], Resources]
     build: Callable[[Any], Any]
-    section: str
-    fitted: tuple[str, ...]
+    section: str = ""
+    fitted: tuple[str, ...] = ()
     large: tuple[Axes, ...] = ()
 
 
@@ -190,6 +193,10 @@ def _with_rows(name: str) -> Callable[[Axes], tuple[RowMemorySizes, Any]]:
     )
 
 
+def _sum_of(parts: Callable[[Any], Mapping[str, Resources]]) -> Callable[[Any], Resources]:
+    return lambda sizes: sum(parts(sizes).values(), start=Resources())
+
+
 def _component(module: str, name: str, spread: bool = False) -> Callable[[Any], Any]:
     """Return what builds a component of its sizes; Amaranth is imported only then."""
 
@@ -199,6 +206,41 @@ def _component(module: str, name: str, spread: bool = False) -> Callable[[Any], 
 
     return built
 
+
+# As in the release: larger than anything that was fitted.
+_LINEAR_OF_MSA: Axes = {
+    "formats": "w16a32",
+    "tile_in": 16,
+    "tile_out": 16,
+    "lanes": 1,
+    "max_in_tiles": 12,
+    "max_out_tiles": 36,
+    "max_tiles": 432,
+    "slots": 2,
+    "beat_bits": 256,
+    "bias_fraction": 9,
+    "gelu": False,
+    "ultra": False,
+}
+_ATTENTION: Axes = {
+    "formats": "int16",
+    "heads": 3,
+    "head_dim": 64,
+    "lanes": 4,
+    "dims": 8,
+    "max_tokens": 129,
+    "exp_units": 1,
+}
+
+_SMALL_BLOCK: Axes = {
+    "formats": "int16",
+    "max_tokens": 65,
+    "dims": 1,
+    "tile_in": 2,
+    "tile_out": 2,
+    "linear_lanes": 2,
+    "beat_bits": 64,
+}
 
 KERNELS = {
     "linear": Kernel(
@@ -214,6 +256,7 @@ KERNELS = {
         build=_component("linear", "Linear"),
         section="linear",
         fitted=("control", "lanes", "accumulators", "trees"),
+        large=(_LINEAR_OF_MSA,),
     ),
     "streaming_attention": Kernel(
         draws=(
@@ -231,6 +274,7 @@ KERNELS = {
         build=_component("streaming_attention", "StreamingAttention"),
         section="streaming_attention",
         fitted=("lanes", "rows", "exponential_choice"),
+        large=(_ATTENTION,),
     ),
     "layer_norm": Kernel(
         draws=(
@@ -311,7 +355,6 @@ KERNELS = {
         draws=(Draw("fit", 20261144, 4), Draw("blind", 20261208, 2)),
         axes=_group_walker,
         sizes=_with_rows("parts"),
-        blocks=lambda pair: Resources(),
         terms=lambda pair: rows_model.group_walker_terms(*pair),
         resources=lambda pair: rows_model.group_walker_resources(*pair),
         build=_component("row_memory", "GroupWalker", spread=True),
@@ -322,11 +365,20 @@ KERNELS = {
         draws=(Draw("fit", 20261145, 4), Draw("blind", 20261209, 2)),
         axes=_repack,
         sizes=lambda axes: (axes["source_bits"], axes["sink_bits"]),
-        blocks=lambda pair: Resources(),
         terms=lambda pair: rows_model.repack_terms(*pair),
         resources=lambda pair: rows_model.repack_resources(*pair),
         build=_component("repack", "Repack", spread=True),
-        section="rows",
-        fitted=(),
+    ),
+    "msa_block": Kernel(
+        sizes=_sizes(MsaBlockSizes),
+        resources=_sum_of(block_model.msa_block_resources),
+        build=_component("msa_block", "MsaBlock"),
+        large=(_SMALL_BLOCK | {"heads": 2, "head_dim": 16, "attention_lanes": 2},),
+    ),
+    "moe_block": Kernel(
+        sizes=_sizes(MoeBlockSizes),
+        resources=_sum_of(block_model.moe_block_resources),
+        build=_component("moe_block", "MoeBlock"),
+        large=(_SMALL_BLOCK | {"width": 32, "hidden": 64, "experts": 4, "top_k": 2},),
     ),
 }
