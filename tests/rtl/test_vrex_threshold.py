@@ -76,11 +76,11 @@ def numbers(chosen):
     return [*found[:-1], found[-1] | 1 << 16]
 
 
-def beats(values, lanes, rng):
+def beats(values, lanes, bits, rng):
     """Return rows as beats; lanes without a cluster hold anything."""
     rows, clusters = values.shape
     more = rng.integers(-32768, 32768, (rows, -clusters % lanes))
-    return pack(np.concatenate([values.astype(int), more], axis=1).reshape(-1, lanes), 16)
+    return pack(np.concatenate([values.astype(int), more], axis=1).reshape(-1, lanes), bits)
 
 
 def streams(sizes, works, rng, results=None, **more):
@@ -90,8 +90,8 @@ def streams(sizes, works, rng, results=None, **more):
         rows, clusters = work.scores.shape
         share = round(work.ratio * 2**sizes.ratio_bits)
         inputs["command"].append(clusters | rows << 16 | share << 32)
-        inputs["counts"] += beats(work.counts[None], sizes.lanes, rng)
-        inputs["scores"] += beats(work.scores, sizes.lanes, rng)
+        inputs["counts"] += beats(work.counts[None], sizes.lanes, sizes.count_bits, rng)
+        inputs["scores"] += beats(work.scores, sizes.lanes, sizes.score_bits, rng)
     if results is None:
         results = [n for w in works for n in numbers(reference(sizes, w).mask.any(axis=0))]
     return StreamVectors(inputs, {"results": results}, **more)
@@ -134,6 +134,21 @@ def test_results_wait_for_their_sink():
     run = simulate_streams(ThresholdUnit(sizes), vectors, LIMIT)
     assert run.results["results"] == results
     assert len(results) == 2 * len(work.counts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_narrow_numbers(seed):
+    """Scores of 7 bits, counts of 5, and ratios that 6 fraction bits hold."""
+    rng = np.random.default_rng(20 + seed)
+    sizes = draw_sizes(rng, score_bits=7, count_bits=5, ratio_bits=6)
+    clusters = sizes.max_clusters - 1
+    scores = rng.integers(-64, 64, (4, clusters)).astype(np.int16)
+    counts = rng.integers(0, 32, clusters).astype(np.uint16)
+    work = Work(scores, counts, int(rng.integers(65)) / 64)
+    vectors = streams(sizes, [work], rng)
+    run = simulate_streams(ThresholdUnit(sizes), vectors, LIMIT)
+    assert run.results["results"] == vectors.results["results"]
+    assert run.cycles == expected_cycles(sizes, work)
 
 
 def test_weighted_cumulative_sum_of_the_paper():
