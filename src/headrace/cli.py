@@ -1,10 +1,12 @@
 """The ``headrace`` command: one place for exit codes, signals and the last word on errors."""
 
+import _thread
 import errno
 import io
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from contextlib import suppress
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+_SOON = 0.02
+"""Seconds until a lost signal comes again: when the callback is over."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments is None:  # as a process of its own, not called from Python
             signal.signal(signal.SIGTERM, _terminate)
+            sys.unraisablehook = _raise_again
             # Threads that wait for their next share of points sleep instead of spinning.
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             if not sys.warnoptions:
@@ -72,6 +77,18 @@ def main(arguments: list[str] | None = None) -> int:
         place = error.filename or "standard output"
         _complain(f"cannot read or write {place}: {error.strerror or error}")
         return BAD_INPUT
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Deliver a signal once more if a callback out of C, such as the compiler's, swallowed it."""
+    if isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
+        interrupted = isinstance(lost.exc_value, KeyboardInterrupt)
+        number = signal.SIGINT if interrupted else signal.SIGTERM
+        later = threading.Timer(_SOON, _thread.interrupt_main, (number,))
+        later.daemon = True
+        later.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _print(report: "Report", seconds: float) -> int:
