@@ -22,6 +22,8 @@ __all__ = ["main"]
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 _SOON = 0.02
 """Seconds until a lost signal comes again: when the callback is over."""
+_lost: list[int] = []
+"""Signals that a callback swallowed; what fails then, fails because of them."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
+    except RuntimeError:
+        if not _lost:
+            raise
+        if _lost[0] == signal.SIGTERM:
+            return TERMINATED
+        _complain("interrupted")
+        return INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()  # the reader has seen all it wanted, as with `| head`
         return 0
@@ -84,6 +93,7 @@ def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
     if isinstance(lost.exc_value, (KeyboardInterrupt, SystemExit)):
         interrupted = isinstance(lost.exc_value, KeyboardInterrupt)
         number = signal.SIGINT if interrupted else signal.SIGTERM
+        _lost.append(number)
         later = threading.Timer(_SOON, _thread.interrupt_main, (number,))
         later.daemon = True
         later.start()
