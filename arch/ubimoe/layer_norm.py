@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 from headrace.arch.ubimoe.formats import WIDE_FRACTION, Formats
 from headrace.arch.ubimoe.functions import RSQRT_LATENCY
 from headrace.errors import InputError
@@ -12,7 +13,6 @@ __all__ = ["PRODUCT_STAGES", "LayerNormSizes"]
 PRODUCT_STAGES = 3
 """Registers behind a multiplication: products of 32 bits take four DSP slices."""
 
-_TREE_LEVELS_PER_STAGE = 2
 _LARGEST_WIDTH = 65535
 
 
@@ -60,7 +60,7 @@ class LayerNormSizes:
     @property
     def tree_stages(self) -> int:
         """Registers in the adder tree over a beat: after every second level and the last one."""
-        return -(-(self.dims - 1).bit_length() // _TREE_LEVELS_PER_STAGE)
+        return -(-(self.dims - 1).bit_length() // TREE_LEVELS_PER_STAGE)
 
     @property
     def mean_latency(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 from headrace.arch.ubimoe.formats import WIDE_FRACTION, Formats
 from headrace.arch.ubimoe.functions import GELU_LATENCY
 from headrace.errors import InputError
@@ -15,7 +16,6 @@ BIAS_BITS = 16
 """Bits of a bias in the weight image."""
 
 _PRODUCT_STAGES = 2  # registers behind a multiplier, both inside a DSP
-_TREE_LEVELS_PER_STAGE = 2  # adder levels between registers
 _LARGEST = 65535  # commands carry 16 bits
 
 
@@ -112,7 +112,7 @@ class LinearSizes:
     @property
     def tree_stages(self) -> int:
         """Register stages of an adder tree of T_in terms, ceil(ceil(log2 T_in) / 2)."""
-        return -(-(self.tile_in - 1).bit_length() // _TREE_LEVELS_PER_STAGE)
+        return -(-(self.tile_in - 1).bit_length() // TREE_LEVELS_PER_STAGE)
 
     @property
     def product_stages(self) -> int:

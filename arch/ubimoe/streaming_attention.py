@@ -8,6 +8,7 @@ after the other. docs/ubimoe-kernels.md has the ports.
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 from headrace.arch.ubimoe.formats import (
     WIDE_BITS,
     WIDE_FRACTION,
@@ -30,7 +31,6 @@ __all__ = [
 MAX_TOKENS = 511
 """The sum of as many probabilities, each at most 2^22, fits 31 bits."""
 
-_TREE_LEVELS_PER_STAGE = 2  # adder levels between registers
 _FACTOR_BITS = WIDE_FRACTION + 2  # an exponential or a reciprocal as a signed number
 
 
@@ -116,7 +116,7 @@ class StreamingAttentionSizes:
     @property
     def tree_stages(self) -> int:
         """Registers of the adder tree, one after every second level and one after the last."""
-        return -(-(self.dims - 1).bit_length() // _TREE_LEVELS_PER_STAGE)
+        return -(-(self.dims - 1).bit_length() // TREE_LEVELS_PER_STAGE)
 
     @property
     def score_cycles(self) -> int:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 
+from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 from headrace.arch.ubimoe.formats import WIDE_BITS
 
 __all__ = ["Ring", "delayed_flags", "one_of", "wide", "wrapping_sum"]
-
-_TREE_LEVELS_PER_STAGE = 2
 
 
 class Ring:
@@ -83,7 +82,7 @@ def wrapping_sum(m: Module, terms: Sequence[Value], name: str) -> Value:
     level = 0
     while len(terms) > 1:
         level += 1
-        registered = len(terms) == 2 or level % _TREE_LEVELS_PER_STAGE == 0
+        registered = len(terms) == 2 or level % TREE_LEVELS_PER_STAGE == 0
         sums: list[Value] = []
         for pair in range(0, len(terms), 2):
             node = Signal(signed(WIDE_BITS), name=f"{name}_{level}_{pair // 2}", reset_less=True)
