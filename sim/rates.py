@@ -13,6 +13,8 @@ __all__ = [
     "IntArray",
     "IntLike",
     "as_array",
+    "firsts",
+    "lasts",
     "length_of",
     "per_phase",
     "pulse",
@@ -51,6 +53,30 @@ def pulse(phases: int, at: int, tokens: int = 1) -> IntArray:
         raise InputError(f"pulse at phase {at}: there are {phases} phases")
     rates = np.zeros(phases, np.int64)
     rates[at] = tokens
+    return rates
+
+
+def firsts(lengths: Sequence[int]) -> IntArray:
+    """Return 1 at the first of each run of firings, 0 elsewhere.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Firings of each run; at least 1.
+
+    Returns
+    -------
+    int64 array, shape (sum of lengths,)
+    """
+    rates = np.zeros(sum(lengths), np.int64)
+    rates[np.cumsum([0, *lengths[:-1]])] = 1
+    return rates
+
+
+def lasts(lengths: Sequence[int]) -> IntArray:
+    """Return 1 at the last of each run of firings, 0 elsewhere; see `firsts`."""
+    rates = np.zeros(sum(lengths), np.int64)
+    rates[np.cumsum(lengths) - 1] = 1
     return rates
 
 

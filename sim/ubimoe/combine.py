@@ -11,8 +11,8 @@ import numpy as np
 from headrace.arch.ubimoe.combine import ADD_CYCLES, CombineSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
-from headrace.sim.ubimoe.parts import Part
-from headrace.sim.ubimoe.rates import firsts, lasts
+from headrace.sim.parts import Part
+from headrace.sim.rates import firsts, lasts
 
 __all__ = ["CombineWork", "add_combine", "combine_graph"]
 

@@ -11,11 +11,11 @@ import numpy as np
 from headrace.errors import InputError
 from headrace.sim.cycle import simulate
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.parts import Part, Port
+from headrace.sim.rates import firsts
 from headrace.sim.ubimoe.encoder_block import add_encoder_block
 from headrace.sim.ubimoe.mapping import Machine
 from headrace.sim.ubimoe.moe_block import MoeWork, job_rows
-from headrace.sim.ubimoe.parts import Part, Port
-from headrace.sim.ubimoe.rates import firsts
 from headrace.sim.ubimoe.steps import Step
 
 __all__ = ["layer_steps"]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from headrace.sim.graph import IntArray
-from headrace.sim.ubimoe.parts import Part, Port
-from headrace.sim.ubimoe.rates import lasts
+from headrace.sim.parts import Part, Port
+from headrace.sim.rates import lasts
 
 __all__ = ["held_arrivals", "held_port", "mark_transfers", "taken_arrivals"]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from headrace.arch.ubimoe.layer_norm import LayerNormSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
-from headrace.sim.ubimoe.parts import Part
-from headrace.sim.ubimoe.rates import firsts, lasts
+from headrace.sim.parts import Part
+from headrace.sim.rates import firsts, lasts
 
 __all__ = ["add_layer_norm", "layer_norm_graph"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from headrace.arch.ubimoe.linear import LinearSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
-from headrace.sim.ubimoe.parts import Part
-from headrace.sim.ubimoe.rates import firsts, lasts
+from headrace.sim.parts import Part
+from headrace.sim.rates import firsts, lasts
 
 __all__ = ["LinearWork", "add_linear", "linear_graph"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from headrace.arch.ubimoe.moe_block import MoeBlockSizes
 from headrace.sim.graph import IntArray
+from headrace.sim.parts import Part
+from headrace.sim.rates import firsts, lasts
 from headrace.sim.ubimoe.held import held_port
-from headrace.sim.ubimoe.parts import Part
-from headrace.sim.ubimoe.rates import firsts, lasts
 
 __all__ = ["add_hidden_rows", "add_token_rows"]
 

@@ -10,11 +10,11 @@ import numpy as np
 from headrace.arch.ubimoe.msa_block import MsaBlockSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.parts import Part, Port
+from headrace.sim.rates import firsts, lasts
 from headrace.sim.ubimoe.combine import CombineWork, add_combine
 from headrace.sim.ubimoe.layer_norm import add_layer_norm
 from headrace.sim.ubimoe.linear import LinearWork, add_linear
-from headrace.sim.ubimoe.parts import Part, Port
-from headrace.sim.ubimoe.rates import firsts, lasts
 from headrace.sim.ubimoe.row_memory import add_qkv_rows
 from headrace.sim.ubimoe.streaming_attention import add_streaming_attention
 

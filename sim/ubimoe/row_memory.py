@@ -11,8 +11,8 @@ from headrace.arch.ubimoe.msa_block import MsaBlockSizes
 from headrace.arch.ubimoe.streaming_attention import attention_steps
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
-from headrace.sim.ubimoe.parts import Part
-from headrace.sim.ubimoe.rates import firsts, lasts
+from headrace.sim.parts import Part
+from headrace.sim.rates import firsts, lasts
 
 __all__ = ["add_qkv_rows", "qkv_rows_graph"]
 

@@ -14,8 +14,8 @@ from headrace.arch.ubimoe.streaming_attention import (
 )
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
-from headrace.sim.ubimoe.parts import Part
-from headrace.sim.ubimoe.rates import firsts, lasts
+from headrace.sim.parts import Part
+from headrace.sim.rates import firsts, lasts
 
 __all__ = ["add_streaming_attention", "streaming_attention_graph"]
 
