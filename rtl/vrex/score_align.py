@@ -1,0 +1,190 @@
+"""V-Rex's score alignment: rows of bfloat16 scores become 16-bit integers of one exponent."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from headrace.arch.vrex.score_align import ROWS_INSIDE, SCORE_BITS, ScoreAlignSizes
+from headrace.rtl.vrex.minimum import MinimumTree
+
+__all__ = ["ScoreAlign"]
+
+_MANTISSA = 7
+_LEFT = 2 * _MANTISSA  # bits below a mantissa of 8 before the shift to the right
+
+
+class ScoreAlign(wiring.Component):
+    """Align the bfloat16 scores of every row to the exponent of its largest one.
+
+    Beats wait in a ring for the end of their row, when the exponent is known; a beat comes and a
+    beat goes in every cycle. `ScoreAlignSizes.cycles` from a command to its last beat.
+
+    Parameters
+    ----------
+    sizes : ScoreAlignSizes
+
+    Attributes
+    ----------
+    command : stream
+        `clusters` (16 bits), 1 to `max_clusters`; `rows` (16), at least 1; `relu` (1): negative
+        scores count as 0.
+    scores : stream
+        `lanes` bfloat16 scores; `rows` rows of `beats(clusters)` beats. Lanes of clusters that do
+        not exist may hold anything.
+    aligned : stream
+        `lanes` signed integers of 16 bits, beat for beat; 0 where no cluster is.
+    """
+
+    def __init__(self, sizes: ScoreAlignSizes) -> None:
+        self.sizes = sizes
+        command = data.StructLayout(
+            {"clusters": unsigned(16), "rows": unsigned(16), "relu": unsigned(1)}
+        )
+        self._scores = data.ArrayLayout(unsigned(SCORE_BITS), sizes.lanes)
+        aligned = data.ArrayLayout(signed(SCORE_BITS), sizes.lanes)
+        super().__init__(
+            {
+                "command": In(stream.Signature(command)),
+                "scores": In(stream.Signature(self._scores)),
+                "aligned": Out(stream.Signature(aligned)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build the module."""
+        m = Module()
+        word = data.StructLayout({"scores": self._scores, "last": unsigned(1)})
+        m.submodules.ring = ring = memory.Memory(shape=word, depth=self.sizes.memory_words, init=[])
+        m.submodules.tops = tops = memory.Memory(shape=unsigned(9), depth=ROWS_INSIDE, init=[])
+        write, read = ring.write_port(), ring.read_port()
+        pointer_bits = self.sizes.memory_words.bit_length()  # one more than an address has
+        known, given = Signal(pointer_bits), Signal(pointer_bits)
+        popped = Signal()
+        first = self._take(m, write, given, popped)
+        self._find_top(m, write, first, tops.write_port(), known)
+        self._give(m, read, tops.read_port(domain="comb"), known, given, popped)
+        return m
+
+    def _take(self, m: Module, write: Any, given: Value, popped: Value) -> Value:
+        """Write scores into the ring, cleared where none is; return whether a row begins."""
+        sizes = self.sizes
+        command, scores = self.command, self.scores
+        busy, relu = Signal(), Signal()
+        rows, last_lane = Signal(16), Signal(sizes.lane_bits)
+        word, last_word = Signal(sizes.word_bits), Signal(sizes.word_bits)
+        taken, inside = Signal.like(given), Signal(range(ROWS_INSIDE + 1))
+        last = write.data.last
+        highest = (command.payload.clusters - 1)[: sizes.lane_bits + sizes.word_bits]
+        m.d.comb += [
+            command.ready.eq(~busy),
+            scores.ready.eq(busy & ~(taken - given)[len(given) - 1] & (inside != ROWS_INSIDE)),
+            last.eq(word == last_word),
+            write.en.eq(scores.valid & scores.ready),
+            write.addr.eq(taken),
+        ]
+        for lane in range(sizes.lanes):
+            score = scores.payload[lane]
+            exists = ~last | (last_lane >= lane) if lane else Const(1, 1)
+            kept = exists & ~(relu & score[-1])
+            m.d.comb += write.data.scores[lane].eq(Mux(kept, score, 0))
+        with m.If(command.valid & command.ready):
+            m.d.sync += [
+                busy.eq(1),
+                relu.eq(command.payload.relu),
+                rows.eq(command.payload.rows),
+                last_lane.eq(highest[: sizes.lane_bits]),
+                last_word.eq(highest[sizes.lane_bits :]),
+            ]
+        ended = write.en & last
+        m.d.sync += inside.eq(inside + ended - popped)
+        with m.If(write.en):
+            m.d.sync += [taken.eq(taken + 1), word.eq(Mux(last, 0, word + 1))]
+        with m.If(ended):
+            m.d.sync += [rows.eq(rows - 1), busy.eq(rows != 1)]
+        return word == 0
+
+    def _find_top(self, m: Module, write: Any, first: Value, top: Any, known: Signal) -> None:
+        """Note where every whole row ends, and its exponent as `_top` gives it."""
+        sizes = self.sizes
+        m.submodules.tree = tree = MinimumTree(sizes.lanes, SCORE_BITS)
+        for lane in range(sizes.lanes):
+            # The largest magnitude is the lowest complement.
+            magnitude = write.data.scores[lane][: SCORE_BITS - 1]
+            m.d.comb += tree.terms[lane].eq(~Cat(magnitude, Const(0, 1)))
+        flags: Value = Cat(write.en, write.en & write.data.last, first)
+        for stage in range(sizes.tree_stages):
+            later = Signal(3, name=f"flags_{stage}")
+            m.d.sync += later.eq(flags)
+            flags = later
+        valid, last, first = flags
+        least, ended = Signal(signed(SCORE_BITS)), Signal()
+        seen = Signal.like(known)
+        m.d.sync += ended.eq(last)
+        with m.If(valid):
+            m.d.sync += seen.eq(seen + 1)
+            with m.If(first | (tree.least < least)):
+                m.d.sync += least.eq(tree.least)
+        m.d.comb += [top.en.eq(ended), top.data.eq(self._top(m, ~least[: SCORE_BITS - 1]))]
+        with m.If(ended):
+            m.d.sync += [known.eq(seen), top.addr.eq(top.addr + 1)]
+
+    @staticmethod
+    def _top(m: Module, largest: Value) -> Value:
+        """Return by how much to shift mantissas of exponent 0 to the right, at least 1.
+
+        That of the largest magnitude is then shifted to the highest bit, a subnormal one too.
+        """
+        top = Signal(9)
+        m.d.comb += top.eq(1)
+        for place in range(_MANTISSA):
+            with m.If(largest[place]):
+                m.d.comb += top.eq(1 + place)
+        with m.If(largest[_MANTISSA:].any()):
+            m.d.comb += top.eq(largest[_MANTISSA:] + _MANTISSA)
+        return top
+
+    def _give(
+        self, m: Module, read: Any, top: Any, known: Value, given: Signal, popped: Signal
+    ) -> None:
+        """Read the beats of whole rows and shift them."""
+        aligned = self.aligned
+        fetched, measured, go = Signal(), Signal(), Signal()
+        m.d.comb += [
+            go.eq(~aligned.valid | aligned.ready),
+            read.en.eq(go),
+            read.addr.eq(given),
+            popped.eq(go & fetched & read.data.last),
+        ]
+        with m.If(go):
+            m.d.sync += [
+                fetched.eq(known != given),
+                given.eq(given + (known != given)),
+                measured.eq(fetched),
+                aligned.valid.eq(measured),
+            ]
+        with m.If(popped):
+            m.d.sync += top.addr.eq(top.addr + 1)
+        for lane in range(self.sizes.lanes):
+            shifted = self._shift(m, go, read.data.scores[lane], top.data, lane)
+            with m.If(go):
+                m.d.sync += aligned.payload[lane].eq(shifted)
+
+    @staticmethod
+    def _shift(m: Module, go: Value, score: Value, top: Value, lane: int) -> Value:
+        """Return a score in units of the row's exponent, a cycle later."""
+        exponent = score[_MANTISSA : SCORE_BITS - 1]
+        normal = exponent.any()
+        distance = (top - (exponent | ~normal))[:9]
+        mantissa = Signal(_MANTISSA + 1, name=f"mantissa_{lane}")
+        shift = Signal(5, name=f"shift_{lane}")
+        sign = Signal(name=f"sign_{lane}")
+        with m.If(go):
+            m.d.sync += [
+                mantissa.eq(Cat(score[:_MANTISSA], normal)),
+                shift.eq(distance[:5] | distance[5:].any().replicate(5)),
+                sign.eq(score[-1]),
+            ]
+        shifted = (Cat(Const(0, _LEFT), mantissa) >> shift)[: SCORE_BITS - 1]
+        return Mux(sign, -shifted, shifted)
