@@ -1,7 +1,7 @@
 """Sizes of V-Rex's hash-cluster unit (docs/vrex-units.md, "hash_cluster")."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,20 +114,24 @@ class HashClusterSizes:
         groups = -(-np.asarray(clusters, np.int64) // self.accumulators)
         return np.asarray(groups * self.beats + 3)
 
-    def cycles(self, opens: Sequence[bool], *, clusters: int = 0, rows: int = 0) -> int:
-        """Return the cycles from the command to the last assignment, both included.
+    def cycles(self, opens: ArrayLike, *, clusters: Any = 0, rows: Any = 0) -> Any:
+        """Return the cycles from a command to its last assignment, both included.
 
         No stream stalls, and codes come no later than in the cycles after the command, one per
         cycle. The next command is accepted in the cycle of the last assignment.
 
         Parameters
         ----------
-        opens : sequence of bool
+        opens : bool array, shape (..., tokens)
             Whether each token, at least one, opens a cluster: the data decide.
-        clusters : int
+        clusters : int or int array, shape (...)
             Clusters that the unit holds before the command; 0 if it clears them.
-        rows : int
+        rows : int or int array, shape (...)
             Rows of the table that the command loads, one per cycle.
+
+        Returns
+        -------
+        int or int array, shape (...)
 
         Raises
         ------
@@ -135,11 +139,13 @@ class HashClusterSizes:
             No token, or more clusters than fit.
         """
         opened = np.asarray(opens, np.int64)
-        last = clusters + rows + int(opened.sum())
-        if not len(opened) or clusters < 0 or rows < 0 or last > self.clusters:
+        held, loaded = np.asarray(clusters, np.int64), np.asarray(rows, np.int64)
+        last = held + loaded + opened.sum(axis=-1)
+        tokens, most = opened.shape[-1], np.max(last, initial=0)
+        if not tokens or min(held.min(), loaded.min()) < 0 or most > self.clusters:
             raise InputError(
-                f"{len(opened)} tokens, {last} clusters are not allowed: at least one token, "
+                f"{tokens} tokens, {most} clusters are not allowed: at least one token, "
                 f"0 to {self.clusters} clusters"
             )
-        before = clusters + rows + np.cumsum(opened) - opened
-        return rows + int(self.token_cycles(before).sum()) + 2
+        before = np.expand_dims(held + loaded, -1) + np.cumsum(opened, axis=-1) - opened
+        return loaded + self.token_cycles(before).sum(axis=-1) + 2

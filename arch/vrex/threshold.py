@@ -149,29 +149,57 @@ class ThresholdSizes:
         """
         return self.beats(clusters) * (1 + walked) + self.bound_cycles + self.decision_cycles
 
-    def result_cycles(self, chosen: NDArray[np.bool_]) -> int:
+    def result_cycles(self, chosen: NDArray[np.bool_]) -> Any:
         """Return the cycles in which the chosen clusters leave.
 
         One per cluster, and one per word without any before the last chosen one.
 
         Parameters
         ----------
-        chosen : ndarray of bool, shape (clusters,)
+        chosen : ndarray of bool, shape (..., clusters)
             The union over the rows; not empty.
-        """
-        words = np.flatnonzero(chosen) // self.lanes
-        empty = int(words[-1]) + 1 - len(np.unique(words))
-        return len(words) + empty
 
-    def cycles(self, walked: NDArray[np.int64], chosen: NDArray[np.bool_]) -> int:
+        Returns
+        -------
+        int or int array, shape (...)
+        """
+        clusters = chosen.shape[-1]
+        more = [(0, 0)] * (chosen.ndim - 1) + [(0, -clusters % self.lanes)]
+        lanes = np.pad(chosen, more).reshape(*chosen.shape[:-1], -1, self.lanes)
+        words = np.asarray(lanes.any(axis=-1))
+        to_last = words.shape[-1] - np.argmax(words[..., ::-1], axis=-1)
+        return chosen.sum(axis=-1) + to_last - words.sum(axis=-1)
+
+    def cycles(self, walked: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Any:
         """Return the cycles from a command to its last cluster, both included, without stalls.
 
         Parameters
         ----------
-        walked : ndarray of int, shape (rows,)
+        walked : ndarray of int, shape (..., rows)
             Buckets walked in each row.
-        chosen : ndarray of bool, shape (clusters,)
+        chosen : ndarray of bool, shape (..., clusters)
             The union over the rows.
+
+        Returns
+        -------
+        int or int array, shape (...)
         """
-        rows = int(self.row_cycles(len(chosen), np.asarray(walked)).sum())
-        return 1 + int(self.beats(len(chosen))) + rows + self.result_cycles(chosen)
+        results = self.result_cycles(chosen)
+        return self.command_cycles(chosen.shape[-1], walked, results)
+
+    def command_cycles(self, clusters: Any, walked: NDArray[np.int64], results: Any) -> Any:
+        """Return `cycles` by the numbers alone.
+
+        Parameters
+        ----------
+        clusters : int or int array, shape (...)
+        walked : ndarray of int, shape (..., rows)
+        results : int or int array, shape (...)
+            Their `result_cycles`.
+
+        Returns
+        -------
+        int or int array, shape (...)
+        """
+        rows = self.row_cycles(np.expand_dims(clusters, -1), np.asarray(walked)).sum(axis=-1)
+        return 1 + self.beats(clusters) + rows + results

@@ -1,0 +1,1 @@
+"""V-Rex in sim; see docs/vrex-units.md."""
