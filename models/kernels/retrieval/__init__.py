@@ -7,6 +7,7 @@ from headrace.models.kernels.retrieval.hashing import (
     hamming_distance,
     hash_keys,
 )
+from headrace.models.kernels.retrieval.placement import ClusterRead, KvPlacement, TokenWrite
 from headrace.models.kernels.retrieval.resv import Resv, Retrieval, score_clusters
 from headrace.models.kernels.retrieval.threshold import (
     TRANSFORMS,
@@ -20,10 +21,13 @@ from headrace.models.kernels.retrieval.threshold import (
 __all__ = [
     "MAX_TOKENS",
     "TRANSFORMS",
+    "ClusterRead",
     "HashClusterTable",
+    "KvPlacement",
     "Resv",
     "Retrieval",
     "Selection",
+    "TokenWrite",
     "align_scores",
     "draw_hyperplanes",
     "exp_bfloat16",
