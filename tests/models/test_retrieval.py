@@ -33,9 +33,10 @@ FINITE = np.sort(BFLOATS[np.isfinite(BFLOATS)])
 
 def nearest_bfloat16(x):
     """Nearest finite bfloat16 of one number by search, ties to the even mantissa."""
-    at = int(np.searchsorted(FINITE, x))
+    exact = x if isinstance(x, Fraction) else Fraction(float(x))
+    at = int(np.searchsorted(FINITE, float(x)))
     near = FINITE[max(at - 2, 0) : at + 2]
-    gaps = [abs(Fraction(float(c)) - Fraction(float(x))) for c in near]
+    gaps = [abs(Fraction(float(c)) - exact) for c in near]
     ties = [c for c, gap in zip(near, gaps, strict=True) if gap == min(gaps)]
     return min(ties, key=lambda c: int(c.view(np.uint32) >> np.uint32(16)) & 1)
 
@@ -158,8 +159,11 @@ def test_clusters_against_brute_force(rehash):
             if gaps and min(gaps) < 7:
                 c = gaps.index(min(gaps))
                 counts[c] += 1
-                step = (key - means[c]) / np.float32(counts[c])
-                means[c] = round_to_bfloat16(means[c] + step)
+                pairs = zip(means[c].ravel().tolist(), key.ravel().tolist(), strict=True)
+                exact = [
+                    ((counts[c] - 1) * Fraction(m) + Fraction(k)) / counts[c] for m, k in pairs
+                ]
+                means[c] = np.array([nearest_bfloat16(x) for x in exact]).reshape(2, 8)
             else:
                 c = len(codes)
                 codes.append(int(code)), means.append(key), counts.append(1)

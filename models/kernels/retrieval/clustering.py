@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from headrace.errors import InputError
 from headrace.models.kernels.retrieval.bfloat16 import round_to_bfloat16
 from headrace.models.kernels.retrieval.hashing import hash_keys
+from headrace.models.kernels.retrieval.mean_key import move_mean
 
 __all__ = ["MAX_TOKENS", "HashClusterTable"]
 
@@ -21,7 +22,7 @@ class HashClusterTable:
 
     A token joins the cluster whose code is nearest, the oldest of equals, if the distance is
     below the threshold; otherwise it opens a cluster with its key and code. A member moves the
-    mean key: ``mean + (key - mean) / count`` in float32, stored as bfloat16.
+    mean key as `move_means` does: exact, rounded once to bfloat16.
 
     Parameters
     ----------
@@ -173,17 +174,6 @@ def _assign(keys, codes, limit, clusters, means, counts, table, joined):  # type
             means[:, nearest] = keys[t]
         else:
             counts[nearest] += 1
-            _move(means[:, nearest], keys[t], np.float32(counts[nearest]))
+            move_mean(means[:, nearest], keys[t], np.float64(counts[nearest]))
         joined[t] = nearest
     return clusters
-
-
-@njit(cache=True)
-def _move(mean, key, count):  # type: ignore[no-untyped-def]
-    for h in range(mean.shape[0]):
-        for d in range(mean.shape[1]):
-            moved = np.float32(mean[h, d] + np.float32((key[h, d] - mean[h, d]) / count))
-            bits = moved.view(np.uint32)
-            odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
-            raised = np.uint32(np.uint32(bits + np.uint32(0x7FFF)) + odd)
-            mean[h, d] = np.uint32(raised & np.uint32(0xFFFF0000)).view(np.float32)
