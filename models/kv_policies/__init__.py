@@ -11,10 +11,15 @@ from headrace.models.kv_policies.resv import ResvPolicy
 from headrace.models.kv_policies.sir_llm import SirLlm
 from headrace.models.kv_policies.step import STAGES, KvCache, Step
 from headrace.models.kv_policies.streaming_llm import StreamingLlm
+from headrace.models.kv_policies.synthetic import FITTED, Concentration, Scenes, SyntheticVideo
+from headrace.models.kv_policies.trace import LAYOUTS, StepTrace, dialogue_traces, trace_policy
 
 __all__ = [
+    "FITTED",
+    "LAYOUTS",
     "STAGES",
     "Choice",
+    "Concentration",
     "DuoAttention",
     "Full",
     "InfLlm",
@@ -24,12 +29,17 @@ __all__ = [
     "Outcome",
     "ReKv",
     "ResvPolicy",
+    "Scenes",
     "SirLlm",
     "Step",
+    "StepTrace",
     "StreamingLlm",
+    "SyntheticVideo",
     "Traffic",
     "Work",
+    "dialogue_traces",
     "masked_attention",
     "run_policy",
     "skewed_columns",
+    "trace_policy",
 ]

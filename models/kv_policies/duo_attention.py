@@ -26,6 +26,7 @@ class DuoAttention(KvPolicy):
     """
 
     offloads = False
+    uses = ()
 
     def __init__(
         self,

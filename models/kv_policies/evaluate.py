@@ -10,7 +10,7 @@ from headrace.models.kernels.retrieval.bfloat16 import round_to_bfloat16
 from headrace.models.kv_policies.policy import Choice, KvPolicy, Work
 from headrace.models.kv_policies.step import KvCache, Step
 
-__all__ = ["Outcome", "Traffic", "masked_attention", "run_policy"]
+__all__ = ["Outcome", "Traffic", "masked_attention", "run_policy", "step_traffic"]
 
 _BYTES = 2  # of a bfloat16
 
@@ -93,7 +93,7 @@ def run_policy(policy: KvPolicy, steps: Iterable[Step]) -> list[Outcome]:
                 cached=cached,
                 kept_share=float(choice.kept.mean()) if cached else 0.0,
                 fetched_share=float(choice.fetched.mean()) if cached else 0.0,
-                traffic=_traffic(choice, step, policy.offloads),
+                traffic=step_traffic(choice, step, policy.offloads),
                 work=choice.work,
                 error=_error(step, cache, choice.kept),
             )
@@ -134,10 +134,19 @@ def masked_attention(
     return out.swapaxes(0, 1)
 
 
-def _traffic(choice: Choice, step: Step, offloads: bool) -> Traffic:
+def step_traffic(choice: Choice, step: Step, offloads: bool) -> Traffic:
+    """Return the bytes that a step moves; keys and values are bfloat16.
+
+    Parameters
+    ----------
+    choice : Choice
+    step : Step
+    offloads : bool
+        Whether new keys and values are written over the link.
+    """
     per_head = 2 * step.k.shape[2] * _BYTES
     new = step.k.shape[0] * step.k.shape[1] * per_head
-    kept, fetched = (int(mask.sum()) * per_head for mask in (choice.kept, choice.fetched))
+    kept, fetched = (np.count_nonzero(mask) * per_head for mask in (choice.kept, choice.fetched))
     return Traffic(
         device_read_bytes=kept + new + choice.table_bytes,
         device_write_bytes=fetched + new,

@@ -12,6 +12,8 @@ __all__ = ["Full"]
 class Full(KvPolicy):
     """Attend to every cached token; each crosses the link at each step."""
 
+    uses = ()
+
     def choose(self, step: Step, keys: NDArray[np.float32]) -> Choice:
         """Choose all; see `KvPolicy.choose`."""
         kept = np.ones((step.k.shape[1], len(keys)), np.bool_)

@@ -36,6 +36,8 @@ class InfLlm(KvPolicy):
         Blocks that device memory holds, at least `top`; the least recently wanted goes first.
     """
 
+    uses = ("queries",)
+
     def __init__(
         self,
         *,

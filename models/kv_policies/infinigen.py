@@ -64,6 +64,8 @@ class InfiniGen(KvPolicy):
         stay whose best score in any row of the group is highest.
     """
 
+    uses = ("keys",)
+
     def __init__(
         self,
         columns: NDArray[np.float32],

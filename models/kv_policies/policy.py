@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.models.kv_policies.step import Step
+from headrace.models.kernels.retrieval import Retrieval
+from headrace.models.kv_policies.step import Step, split_step
 
 __all__ = ["Choice", "KvPolicy", "Work"]
 
@@ -40,12 +41,19 @@ class Choice:
     table_bytes : int
         Bytes read from device memory to decide (block keys, partial keys, hash clusters).
     work : Work
+    blocks : ndarray of int32, shape (cached,), or None
+        Block (cluster, frame) of every cached token, from 0, by which the policy chooses; None:
+        it chooses single tokens.
+    retrieval : Retrieval or None
+        What ReSV found; None for other policies.
     """
 
     kept: NDArray[np.bool_]
     fetched: NDArray[np.bool_]
     table_bytes: int = 0
     work: Work = field(default_factory=Work)
+    blocks: NDArray[np.int32] | None = None
+    retrieval: Retrieval | None = None
 
 
 class KvPolicy(ABC):
@@ -53,10 +61,12 @@ class KvPolicy(ABC):
 
     Per step, `choose` is called once, then `append` with the same step. `offloads` tells whether
     new keys and values are written over the link to the CPU's memory or an SSD, because any of
-    them may be wanted later; a policy that drops what it does not keep has no need to.
+    them may be wanted later; a policy that drops what it does not keep has no need to. `uses` names
+    what of cached tokens it looks at: ``keys`` in `choose`, ``queries`` in `append`.
     """
 
     offloads: bool = True
+    uses: tuple[str, ...] = ("keys", "queries")
 
     @abstractmethod
     def choose(self, step: Step, keys: NDArray[np.float32]) -> Choice:
@@ -71,3 +81,8 @@ class KvPolicy(ABC):
 
     def append(self, step: Step) -> None:  # noqa: B027  policies without a state need none
         """Take note of the step's tokens, which are cached from now on."""
+
+    def extend(self, step: Step, tokens: int) -> None:
+        """Append a step of many frames of `tokens` tokens each, as if one after the other."""
+        for frame in split_step(step, tokens):
+            self.append(frame)

@@ -26,6 +26,8 @@ class ReKv(KvPolicy):
         First tokens, attended to always.
     """
 
+    uses = ()
+
     def __init__(self, *, frames: int = 64, initial: int = 0) -> None:
         if frames < 0 or initial < 0:
             raise InputError(f"frames = {frames}, initial = {initial}; at least 0 is needed")

@@ -23,6 +23,8 @@ class ResvPolicy(KvPolicy):
         attention whatever ReSV chooses.
     """
 
+    uses = ()
+
     def __init__(self, resv: Resv, *, resident: int = 0) -> None:
         if resident < 0:
             raise InputError(f"resident = {resident}; at least 0 is needed")
@@ -32,15 +34,19 @@ class ResvPolicy(KvPolicy):
         """Choose per KV head; see `KvPolicy.choose`."""
         table = self.resv.table
         found = self.resv.select(step.q)
-        recent = np.arange(len(keys)) >= len(keys) - self.resident
+        first = max(len(keys) - self.resident, 0)  # of the resident tokens
+        kept, fetched = found.tokens.copy(), found.tokens.copy()
+        kept[:, first:], fetched[:, first:] = True, False
         scores = step.q.shape[0] * step.q.shape[1] * table.clusters
         hashing = len(step.k) * table.planes.size
         visits = int(found.visited.sum())
         if self.resv.buckets:  # each bucket is looked for in the whole row
             visits *= table.clusters
         return Choice(
-            kept=found.tokens | recent,
-            fetched=found.tokens & ~recent,
+            kept=kept,
+            fetched=fetched,
+            blocks=table.members,
+            retrieval=found,
             table_bytes=table.table_bytes,
             work=Work(
                 macs=hashing + scores * step.q.shape[2],
@@ -51,3 +57,10 @@ class ResvPolicy(KvPolicy):
     def append(self, step: Step) -> None:
         """Cluster the step's keys."""
         self.resv.append(step.k)
+
+    def extend(self, step: Step, tokens: int) -> None:
+        """Cluster the keys of many frames, at once unless clusters get new codes in between."""
+        if self.resv.table.rehash:
+            super().extend(step, tokens)
+        else:
+            self.append(step)

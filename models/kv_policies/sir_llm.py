@@ -26,6 +26,7 @@ class SirLlm(KvPolicy):
     """
 
     offloads = False
+    uses = ()
 
     def __init__(self, *, start: int = 4, budget: int = 1020, decay: float = 1.0) -> None:
         if start < 0 or budget < 0 or not 0 <= decay <= 1:

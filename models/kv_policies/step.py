@@ -1,5 +1,6 @@
 """What enters one layer in one step, and the keys and values that it has cached."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from headrace.errors import InputError
 from headrace.models.kernels.retrieval.bfloat16 import round_to_bfloat16
 
-__all__ = ["STAGES", "KvCache", "Step"]
+__all__ = ["STAGES", "KvCache", "Step", "split_step"]
 
 STAGES = ("frame", "question", "answer")
 """Prefill of a frame, prefill of a question, generation."""
@@ -57,6 +58,19 @@ class Step:
                 f"step: surprise {self.surprise.shape}; one number for each of {len(q)} tokens "
                 "is needed"
             )
+
+
+def split_step(step: Step, tokens: int) -> Iterator[Step]:
+    """Yield the parts of a step, of `tokens` tokens each but for the rest at the end."""
+    if tokens < 1:
+        raise InputError(f"parts of {tokens} tokens; at least 1 is needed")
+    for first in range(0, len(step.k), tokens):
+        part = slice(first, first + tokens)
+        yield Step(
+            stage=step.stage, q=step.q[part], k=step.k[part], v=step.v[part],
+            guess=None if step.guess is None else step.guess[part],
+            surprise=None if step.surprise is None else step.surprise[part],
+        )  # fmt: skip
 
 
 class KvCache:

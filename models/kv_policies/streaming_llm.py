@@ -29,6 +29,7 @@ class StreamingLlm(KvPolicy):
     """
 
     offloads = False
+    uses = ()
 
     def __init__(self, *, sink: int = 4, recent: int = 512) -> None:
         if sink < 0 or recent < 0:

@@ -1,0 +1,267 @@
+"""Traces for a machine: what a KV policy keeps, fetches and computes in every pass of a layer."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import InputError
+from headrace.models.kv_policies.evaluate import Traffic, step_traffic
+from headrace.models.kv_policies.policy import Choice, KvPolicy, Work
+from headrace.models.kv_policies.residency import DeviceMemory, count_runs
+from headrace.models.kv_policies.resv import ResvPolicy
+from headrace.models.kv_policies.step import KvCache, Step
+from headrace.models.kv_policies.synthetic import FITTED, Concentration, Scenes, SyntheticVideo
+from headrace.models.streaming import VideoDialogue
+
+__all__ = ["LAYOUTS", "StepTrace", "dialogue_traces", "trace_policy"]
+
+LAYOUTS = ("time", "cluster")
+"""Tokens behind the link in the order of their arrival, or each cluster's side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTrace:
+    """One pass of one layer under a KV policy.
+
+    Attributes
+    ----------
+    layer : int
+        Of the layers that were run.
+    stands_for : int
+        Layers of the network that do the same.
+    stage : str
+        See `Step`.
+    tokens, cached : int
+        New tokens, and those that had entered before.
+    kept, fetched, requests : ndarray of int, shape (kv_heads,)
+        Cached tokens attended to; those of them that cross the link; the runs of contiguous
+        tokens in which they do.
+    traffic : Traffic
+        Bytes of keys and values, and of the policy's tables.
+    table_bytes : int
+        The tables' part of ``traffic.device_read_bytes``.
+    work : Work
+    clusters : int
+        ReSV's before the pass; 0 for other policies, whose arrays below are empty.
+    opens : ndarray of bool, shape (tokens,)
+        New tokens that open a cluster.
+    chosen : ndarray of bool, shape (kv_heads, clusters)
+        The union over the rows of each KV head.
+    walked : ndarray of int, shape (kv_heads, rows)
+        Clusters (exact) or buckets (bucketed) that each row's walk took.
+    """
+
+    layer: int
+    stands_for: int
+    stage: str
+    tokens: int
+    cached: int
+    kept: NDArray[np.int64]
+    fetched: NDArray[np.int64]
+    requests: NDArray[np.int64]
+    traffic: Traffic
+    table_bytes: int
+    work: Work
+    clusters: int
+    opens: NDArray[np.bool_]
+    chosen: NDArray[np.bool_]
+    walked: NDArray[np.int64]
+
+    @property
+    def results(self) -> NDArray[np.int64]:
+        """Chosen clusters, shape (kv_heads,)."""
+        return _per_head(self.chosen)
+
+
+def trace_policy(
+    policy: KvPolicy,
+    steps: Iterable[Step],
+    *,
+    history: Iterable[Step] = (),
+    frame_tokens: int = 10,
+    layout: str = "cluster",
+    resident: int = 0,
+    cache: int = 0,
+    layer: int = 0,
+    stands_for: int = 1,
+) -> list[StepTrace]:
+    """Run the steps of one layer through a policy; attention itself is not computed.
+
+    Choices are those of `run_policy` on the same steps.
+
+    Parameters
+    ----------
+    policy : KvPolicy
+        Fresh; its state grows with the steps.
+    steps : iterable of Step
+        The passes to trace, in order.
+    history : iterable of Step
+        What the policy is given before, without a choice: steps of whole frames.
+    frame_tokens : int
+        Tokens of a frame in `history`.
+    layout : str
+        One of `LAYOUTS`. ``cluster`` goes by the blocks of the policy's choice, and is the order of
+        time for a policy without blocks. Different blocks never share a request.
+    resident, cache : int
+        See `DeviceMemory`; its cache holds blocks, or single tokens for a policy without. These
+        change what is fetched, not what is kept; `ResvPolicy` has a `resident` of its own, which
+        changes both.
+    layer, stands_for : int
+        For the traces.
+
+    Returns
+    -------
+    list of StepTrace
+        One for each of `steps`.
+
+    Raises
+    ------
+    InputError
+        The layout is unknown, or a number is negative.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"layout {layout!r}; one of {', '.join(LAYOUTS)} is needed")
+    memory = DeviceMemory(resident=resident, cache=cache)
+    entered = _Entered("keys" in policy.uses)
+    for step in history:
+        entered.append(step)
+        policy.extend(step, frame_tokens)
+    traces = []
+    for step in steps:
+        choice = policy.choose(step, entered.keys(step))
+        blocks = choice.blocks
+        units = np.arange(entered.tokens, dtype=np.int32) if blocks is None else blocks
+        choice = replace(choice, fetched=memory.fetch(choice.fetched, units))
+        if layout == "time" or blocks is None:
+            blocks = np.zeros(entered.tokens, np.int32)
+        policy.append(step)
+        traces.append(
+            StepTrace(
+                layer=layer,
+                stands_for=stands_for,
+                stage=step.stage,
+                tokens=len(step.k),
+                cached=entered.tokens,
+                kept=_per_head(choice.kept),
+                fetched=_per_head(choice.fetched),
+                requests=count_runs(choice.fetched, blocks),
+                traffic=step_traffic(choice, step, policy.offloads),
+                table_bytes=choice.table_bytes,
+                work=choice.work,
+                **_resv_fields(policy, choice, step),
+            )
+        )
+        entered.append(step)
+    return traces
+
+
+def dialogue_traces(
+    dialogue: VideoDialogue,
+    policy_factory: Callable[[int], KvPolicy],
+    *,
+    layers: int = 4,
+    seed: int = 0,
+    concentration: Concentration = FITTED,
+    scenes: Scenes | None = None,
+    layout: str = "cluster",
+    resident: int = 0,
+    cache: int = 0,
+) -> list[list[StepTrace]]:
+    """Trace a dialogue through a few synthetic layers, each in place of a share of the network's.
+
+    Layer i of n stands at depth (i + 1/2) / n of the `Concentration`, and for the network's layers
+    in its n-th, the first ones for one more if these do not divide. Streams of a batch
+    would each have traces of their own; this is one of them.
+
+    Parameters
+    ----------
+    dialogue : VideoDialogue
+    policy_factory : callable
+        Gives a fresh policy for layer 0, 1, ...
+    layers : int
+        Layers to run, from 1 to those of the network.
+    seed : int
+        Of the streams; every layer draws its own.
+    concentration : Concentration
+    scenes : Scenes or None
+        None: the defaults.
+    layout, resident, cache
+        See `trace_policy`.
+
+    Returns
+    -------
+    list of list of StepTrace
+        Per layer, a trace for every pass.
+    """
+    network = dialogue.network
+    if not 1 <= layers <= network.layers:
+        raise InputError(f"layers = {layers}; 1 to {network.layers} is needed")
+    traces = []
+    for layer in range(layers):
+        policy = policy_factory(layer)
+        video = SyntheticVideo(
+            network,
+            sharpness=concentration.sharpness,
+            affinity=concentration.affinity_at((layer + 0.5) / layers),
+            text_affinity=concentration.text_affinity,
+            frame_tokens=dialogue.frame_tokens,
+            scenes=scenes,
+            seed=seed * network.layers + layer,
+        )
+        traces.append(
+            trace_policy(
+                policy,
+                (video.step(each.stage, each.tokens) for each in dialogue.passes()),
+                history=video.history(dialogue.history, queries="queries" in policy.uses),
+                frame_tokens=dialogue.frame_tokens,
+                layout=layout,
+                resident=resident,
+                cache=cache,
+                layer=layer,
+                stands_for=len(range(layer, network.layers, layers)),
+            )
+        )
+    return traces
+
+
+class _Entered:
+    """The tokens of a layer so far; their keys only for a policy that looks at them."""
+
+    def __init__(self, looked_at: bool) -> None:
+        self.tokens, self._cache = 0, KvCache() if looked_at else None
+
+    def keys(self, step: Step) -> NDArray[np.float32]:
+        """Shape (tokens, kv_heads, head_dim); NaN if nobody looks at them."""
+        if self._cache is None:
+            return np.broadcast_to(np.float32(np.nan), (self.tokens, *step.k.shape[1:]))
+        return self._cache.keys if self.tokens else step.k[:0]
+
+    def append(self, step: Step) -> None:
+        self.tokens += len(step.k)
+        if self._cache is not None:
+            self._cache.append(step)
+
+
+def _per_head(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.array([np.count_nonzero(row) for row in mask])
+
+
+def _resv_fields(policy: KvPolicy, choice: Choice, step: Step) -> dict[str, Any]:
+    """Return what ReSV did, its new tokens being in the table; nothing for other policies."""
+    tokens, kv_heads = step.k.shape[:2]
+    found = choice.retrieval
+    if found is None or not isinstance(policy, ResvPolicy):
+        nothing = np.zeros((kv_heads, 0), np.bool_)
+        return {
+            "clusters": 0, "opens": nothing[0], "chosen": nothing,
+            "walked": nothing.astype(np.int64),
+        }  # fmt: skip
+    clusters = found.clusters.shape[1]
+    newest = np.append(clusters - 1, policy.resv.table.members[-tokens:])
+    opens = np.diff(np.maximum.accumulate(newest)) > 0
+    return {
+        "clusters": clusters, "opens": opens, "chosen": found.clusters, "walked": found.visited
+    }  # fmt: skip
