@@ -88,6 +88,8 @@ class Part:
         name: str,
         transfers: int,
         beside: Mapping[str, IntArray] | None = None,
+        *,
+        ii: IntLike = 1,
         latency: int = 1,
     ) -> None:
         """Add the node of a stream with so many transfers, unless it is there already.
@@ -98,8 +100,9 @@ class Part:
         transfers : int
         beside : mapping of str to int array, optional
             Other streams, each of whose transfers is together with one of this stream: which.
+        ii : int or sequence of int, cycles
         latency : int, cycles
-            Of the node.
+            Of the node; see `StreamGraph.add_node`.
 
         Raises
         ------
@@ -109,7 +112,7 @@ class Part:
         together = dict(beside or {})
         if name not in self.ports:
             arrivals = self._earliest(name, transfers, together)
-            self.add_node(name, phases=transfers, arrivals=arrivals, latency=latency)
+            self.add_node(name, ii=ii, latency=latency, phases=transfers, arrivals=arrivals)
             self.ports[name] = Port.of(self._prefix + name, transfers)
         found = self.ports[name].first.size
         if found != transfers:

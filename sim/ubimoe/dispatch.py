@@ -11,9 +11,9 @@ import numpy as np
 from headrace.arch.ubimoe.dispatch import DispatchSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.held import held_arrivals, mark_transfers
 from headrace.sim.parts import Part
 from headrace.sim.rates import firsts, lasts
-from headrace.sim.ubimoe.held import held_arrivals, mark_transfers
 
 __all__ = ["add_dispatch", "dispatch_graph"]
 

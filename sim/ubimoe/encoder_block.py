@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from headrace.arch.ubimoe.encoder_block import EncoderBlockSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.held import mark_transfers, taken_arrivals
 from headrace.sim.parts import Part
-from headrace.sim.ubimoe.held import mark_transfers, taken_arrivals
 from headrace.sim.ubimoe.moe_block import MoeWork, add_moe_block, job_rows
 from headrace.sim.ubimoe.msa_block import add_msa_block
 

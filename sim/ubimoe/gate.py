@@ -10,9 +10,9 @@ import numpy as np
 from headrace.arch.ubimoe.gate import TURN, GateSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.held import held_arrivals, mark_transfers
 from headrace.sim.parts import Part
 from headrace.sim.rates import firsts, lasts
-from headrace.sim.ubimoe.held import held_arrivals, mark_transfers
 
 __all__ = ["add_gate", "gate_graph"]
 

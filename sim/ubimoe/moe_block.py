@@ -11,12 +11,12 @@ import numpy as np
 from headrace.arch.ubimoe.moe_block import MoeBlockSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.held import held_arrivals, held_port, mark_transfers, taken_arrivals
 from headrace.sim.parts import Part, Port
 from headrace.sim.rates import firsts, lasts
 from headrace.sim.ubimoe.combine import CombineWork, add_combine
 from headrace.sim.ubimoe.dispatch import add_dispatch
 from headrace.sim.ubimoe.gate import add_gate
-from headrace.sim.ubimoe.held import held_arrivals, held_port, mark_transfers, taken_arrivals
 from headrace.sim.ubimoe.layer_norm import add_layer_norm
 from headrace.sim.ubimoe.linear import LinearWork, add_linear
 from headrace.sim.ubimoe.moe_rows import add_hidden_rows, add_token_rows

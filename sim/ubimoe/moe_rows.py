@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from headrace.arch.ubimoe.moe_block import MoeBlockSizes
 from headrace.sim.graph import IntArray
+from headrace.sim.held import held_port
 from headrace.sim.parts import Part
 from headrace.sim.rates import firsts, lasts
-from headrace.sim.ubimoe.held import held_port
 
 __all__ = ["add_hidden_rows", "add_token_rows"]
 
