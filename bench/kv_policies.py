@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.models.checkpoint import example_checkpoint, load_checkpoint
-from headrace.models.kernels.retrieval import HashClusterTable, Resv, draw_hyperplanes
+from headrace.models.kernels.retrieval import HashClusterTable, Resv, draw_hyperplanes, hash_keys
 from headrace.models.kv_policies import (
     DuoAttention,
     Full,
@@ -38,7 +39,21 @@ from headrace.models.tokenizer import Tokenizer
 QUESTION, ANSWER, FRAME = 25, 39, 10
 
 
-def policies(steps: list[Step]) -> dict[str, Callable[[], KvPolicy]]:
+class GivenCodes(HashClusterTable):
+    """Clusters by the hash codes of other keys than the table keeps: of those before RoPE."""
+
+    def __init__(
+        self, hashed: NDArray[np.float32], planes: NDArray[np.float32], *, distance: int = 7
+    ) -> None:
+        super().__init__(*hashed.shape[1:], planes, distance=distance)
+        self._given = hash_keys(hashed.reshape(len(hashed), -1), planes)
+
+    def append(self, keys: NDArray[np.float32]) -> NDArray[np.int32]:
+        return self.append_hashed(keys, self._given[self.tokens : self.tokens + len(keys)])
+
+
+def policies(steps: list[Step], budget: int = 64) -> dict[str, Callable[[], KvPolicy]]:
+    """Return what makes each policy, its windows scaled to about `budget` cached tokens."""
     kv_heads, dim = steps[0].k.shape[1:]
     columns = skewed_columns(np.concatenate([s.q for s in steps]), kv_heads)
     planes = draw_hyperplanes(kv_heads * dim, 32, np.random.default_rng(0))
@@ -47,32 +62,44 @@ def policies(steps: list[Step]) -> dict[str, Callable[[], KvPolicy]]:
         table = HashClusterTable(kv_heads, dim, planes)
         return ResvPolicy(Resv(table, **options), resident=resident)
 
-    return {
+    made = {
         "full (FlexGen)": Full,
-        "StreamingLLM": lambda: StreamingLlm(recent=60),
+        "StreamingLLM": lambda: StreamingLlm(recent=budget - 4),
         "InfLLM": lambda: InfLlm(
-            initial=4, local=32, block=8, top=4, representatives=2, cached_blocks=8
+            initial=4,
+            local=budget // 2,
+            block=budget // 8,
+            top=4,
+            representatives=2,
+            cached_blocks=8,
         ),
-        "ReKV": lambda: ReKv(frames=5),
+        "ReKV": lambda: ReKv(frames=budget // 12),
         "InfiniGen": lambda: InfiniGen(columns),
-        "InfiniGenP": lambda: InfiniGen(columns, prefill_top_k=8),
-        "SirLLM": lambda: SirLlm(budget=60),
-        "DuoAttention": lambda: DuoAttention(np.arange(kv_heads) / kv_heads, sink=4, recent=16),
+        "InfiniGenP": lambda: InfiniGen(columns, prefill_top_k=budget // 8),
+        "SirLLM": lambda: SirLlm(budget=budget - 4),
+        "DuoAttention": lambda: DuoAttention(
+            np.arange(kv_heads) / kv_heads, sink=4, recent=budget // 4
+        ),
         "ReSV, exp": resv,
         "ReSV, exp, 16 buckets": lambda: resv(buckets=16),
         "ReSV, raw": lambda: resv(transform="raw"),
         "ReSV, relu": lambda: resv(transform="relu"),
         "ReSV, exp, ratio 0.7": lambda: resv(ratio=0.7),
-        "ReSV, exp, newest 32": lambda: resv(resident=32),
+        f"ReSV, exp, newest {budget // 2}": lambda: resv(resident=budget // 2),
     }
+    if steps[0].surprise is None:  # no model says how likely a token was
+        del made["SirLLM"]
+    return made
 
 
 def row(outcomes: list[Outcome], stage: str) -> dict[str, float]:
     found = [o for o in outcomes if o.stage == stage and o.cached]
     return {
         "kept": float(np.mean([o.kept_share for o in found])),
-        "link_bytes": float(np.mean([o.traffic.link_read_bytes for o in found])),
-        "device_bytes": float(np.mean([o.traffic.device_read_bytes for o in found])),
+        "link_read": float(np.mean([o.traffic.link_read_bytes for o in found])),
+        "link_written": float(np.mean([o.traffic.link_write_bytes for o in found])),
+        "device_read": float(np.mean([o.traffic.device_read_bytes for o in found])),
+        "device_written": float(np.mean([o.traffic.device_write_bytes for o in found])),
         "macs": float(np.mean([o.work.macs for o in found])),
         "error": float(np.mean([o.error for o in found])),
     }
@@ -107,8 +134,8 @@ def main() -> None:
     for name, stages in rows.items():
         for stage, r in stages.items():
             print(
-                f"{name:22} {stage:7} kept {r['kept']:6.1%}  link {r['link_bytes']:8.0f} B  "
-                f"device {r['device_bytes']:8.0f} B  {r['macs']:8.0f} MACs  error {r['error']:.3f}"
+                f"{name:22} {stage:7} kept {r['kept']:6.1%}  link {r['link_read']:8.0f} B  "
+                f"device {r['device_read']:8.0f} B  {r['macs']:8.0f} MACs  error {r['error']:.3f}"
             )
 
 

