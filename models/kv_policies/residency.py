@@ -9,7 +9,9 @@ from headrace.errors import InputError
 __all__ = ["DeviceMemory", "count_runs"]
 
 
-def count_runs(tokens: NDArray[np.bool_], blocks: NDArray[np.int32]) -> NDArray[np.int64]:
+def count_runs(
+    tokens: NDArray[np.bool_], blocks: NDArray[np.int32], extent_tokens: int = 0
+) -> NDArray[np.int64]:
     """Return the maximal runs of contiguous tokens, shape (kv_heads,).
 
     Parameters
@@ -19,7 +21,11 @@ def count_runs(tokens: NDArray[np.bool_], blocks: NDArray[np.int32]) -> NDArray[
     blocks : ndarray of int32, shape (cached,)
         Block of every token, from 0. A block's tokens lie at contiguous addresses in the order
         of their arrival, different blocks apart: a run does not cross from one into the next.
+    extent_tokens : int
+        Tokens of a block after which its addresses go on somewhere else; 0: they never do.
     """
+    if extent_tokens < 0:
+        raise InputError(f"extent_tokens = {extent_tokens}; at least 0 is needed")
     if tokens.ndim != 2 or blocks.shape != tokens.shape[1:]:
         raise InputError(
             f"runs: tokens {tokens.shape}, blocks {blocks.shape}; (kv_heads, cached) and (cached,) "
@@ -27,7 +33,7 @@ def count_runs(tokens: NDArray[np.bool_], blocks: NDArray[np.int32]) -> NDArray[
         )
     runs = np.zeros(len(tokens), np.int64)
     if blocks.size:
-        _count(tokens, blocks, np.zeros(int(blocks.max()) + 1, np.bool_), runs)
+        _count(tokens, blocks, extent_tokens or blocks.size, int(blocks.max()) + 1, runs)
     return runs
 
 
@@ -93,11 +99,12 @@ def _widened(array: NDArray, rows: int, columns: int) -> NDArray:  # type: ignor
 
 
 @njit(cache=True)
-def _count(tokens, blocks, last, runs):  # type: ignore[no-untyped-def]
+def _count(tokens, blocks, extent, number, runs):  # type: ignore[no-untyped-def]
     for h in range(len(tokens)):
-        last[:] = False
+        last, members = np.zeros(number, np.bool_), np.zeros(number, np.int64)
         for t in range(len(blocks)):
-            now = tokens[h, t]
-            if now and not last[blocks[t]]:
+            b, now = blocks[t], tokens[h, t]
+            if now and (not last[b] or members[b] % extent == 0):
                 runs[h] += 1
-            last[blocks[t]] = now
+            last[b] = now
+            members[b] += 1

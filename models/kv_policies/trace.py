@@ -83,6 +83,7 @@ def trace_policy(
     history: Iterable[Step] = (),
     frame_tokens: int = 10,
     layout: str = "cluster",
+    extent_tokens: int = 0,
     resident: int = 0,
     cache: int = 0,
     layer: int = 0,
@@ -105,6 +106,8 @@ def trace_policy(
     layout : str
         One of `LAYOUTS`. ``cluster`` goes by the blocks of the policy's choice, and is the order of
         time for a policy without blocks. Different blocks never share a request.
+    extent_tokens : int
+        Tokens of a block that lie side by side in layout ``cluster``; 0: all of them.
     resident, cache : int
         See `DeviceMemory`; its cache holds blocks, or single tokens for a policy without. These
         change what is fetched, not what is kept; `ResvPolicy` has a `resident` of its own, which
@@ -135,8 +138,9 @@ def trace_policy(
         blocks = choice.blocks
         units = np.arange(entered.tokens, dtype=np.int32) if blocks is None else blocks
         choice = replace(choice, fetched=memory.fetch(choice.fetched, units))
+        extent = extent_tokens
         if layout == "time" or blocks is None:
-            blocks = np.zeros(entered.tokens, np.int32)
+            blocks, extent = np.zeros(entered.tokens, np.int32), 0
         policy.append(step)
         traces.append(
             StepTrace(
@@ -147,7 +151,7 @@ def trace_policy(
                 cached=entered.tokens,
                 kept=_per_head(choice.kept),
                 fetched=_per_head(choice.fetched),
-                requests=count_runs(choice.fetched, blocks),
+                requests=count_runs(choice.fetched, blocks, extent),
                 traffic=step_traffic(choice, step, policy.offloads),
                 table_bytes=choice.table_bytes,
                 work=choice.work,
@@ -167,6 +171,7 @@ def dialogue_traces(
     concentration: Concentration = FITTED,
     scenes: Scenes | None = None,
     layout: str = "cluster",
+    extent_tokens: int = 0,
     resident: int = 0,
     cache: int = 0,
 ) -> list[list[StepTrace]]:
@@ -188,7 +193,7 @@ def dialogue_traces(
     concentration : Concentration
     scenes : Scenes or None
         None: the defaults.
-    layout, resident, cache
+    layout, extent_tokens, resident, cache
         See `trace_policy`.
 
     Returns
@@ -218,6 +223,7 @@ def dialogue_traces(
                 history=video.history(dialogue.history, queries="queries" in policy.uses),
                 frame_tokens=dialogue.frame_tokens,
                 layout=layout,
+                extent_tokens=extent_tokens,
                 resident=resident,
                 cache=cache,
                 layer=layer,

@@ -9,6 +9,7 @@ import pytest
 from headrace.errors import InputError
 from headrace.models.kernels.retrieval import (
     HashClusterTable,
+    KvPlacement,
     Resv,
     draw_hyperplanes,
     hamming_distance,
@@ -143,6 +144,9 @@ def test_runs_by_hand():
     assert count_runs(tokens, time_order).tolist() == [2, 0, 3]
     # block 0 has tokens 0, 2, 5 and block 1 tokens 1, 3, 4, side by side
     assert count_runs(tokens, blocks).tolist() == [3, 0, 2]
+    assert count_runs(tokens, blocks, 1).tolist() == [5, 0, 3]
+    # in extents of 2 tokens: 0 and 2, 5; 1 and 3, 4
+    assert count_runs(tokens, blocks, 2).tolist() == [4, 0, 2]
     assert count_runs(tokens[:, :0], blocks[:0]).tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="runs"):
         count_runs(tokens, blocks[:5])
@@ -169,6 +173,22 @@ def test_layouts_of_a_trace():
     assert resident.requests.tolist() == [3] * SMALL.kv_heads
     with pytest.raises(InputError, match="layout"):
         trace_policy(Full(), [], layout="place")
+
+
+def test_requests_are_the_extents_of_the_placement():
+    """Runs that the placement joins, where a cluster was given neighbouring extents, apart."""
+    policy, passes = resv(SMALL, resident=20), [("frame", 10)] * 60
+    traces = trace_policy(policy, steps(7, passes), extent_tokens=4)
+    placement = KvPlacement(resident=20, extent_tokens=4, extents=600)
+    seen = 0
+    for trace in traces:
+        for chosen, requests in zip(trace.chosen, trace.requests, strict=True):
+            reads = placement.fetch(np.flatnonzero(chosen))
+            places = [range(r.place, r.place + r.tokens) for r in reads]
+            assert requests == sum(len({p // 4 for p in run}) for run in places)
+        placement.append(policy.resv.table.members[seen : seen + trace.tokens])
+        seen += trace.tokens
+    assert any((t.requests > t.results).any() for t in traces)
 
 
 def mask(cached, *tokens):
