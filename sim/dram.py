@@ -5,7 +5,9 @@ bank groups, then the banks, in blocks of the same size. `serve` takes the burst
 in order into a window of the controller; of all that are in it, the command that can be given
 first is given first (ties: column before row commands, older before younger), rows stay open
 until a burst needs another and none in the window hits them, and refresh comes when it is due.
-`stream_efficiency` is the closed form of the same machine for requests at random places.
+The bus turns when at most a quarter of the window has its direction and more has the other.
+`stream_efficiency` is the closed form of the same machine for requests at random places; how
+close the two are is in docs/memory.md.
 """
 
 from typing import TypeAlias
@@ -78,10 +80,10 @@ def serve(
     starts = bursts.cumsum() - bursts
     at = np.repeat(first - starts, bursts) + np.arange(owner.size)
     block = at * dram.burst_bytes // dram.interleave_bytes
-    bank, group_size = block % dram.banks, dram.bank_groups
+    bank = block % dram.banks
     row = block // dram.banks // (dram.page_bytes // dram.interleave_bytes)
-    timing, per_bank = _timing(dram, refresh)
-    done = _serve(timing, bank, bank % group_size, row, write[owner], window, per_bank)
+    timing, _ = _timing(dram, refresh)
+    done = _serve(timing, bank, bank % dram.bank_groups, row, write[owner], window)
     return np.maximum.reduceat(done, starts)
 
 
@@ -158,7 +160,8 @@ def stream_efficiency(
         cycle = t[REFI] * dram.banks / t[SET]
         bank /= 1 - (t[RFC] + t[RP]) / cycle
     cycles = np.maximum(np.maximum(bus, activation), bank)
-    cycles += _turnaround(t, reads) * bursts * reads * (1 - reads) / np.maximum(window, bursts)
+    idle = t[RTW] + t[CWL] + t[WTR_S] - t[BURST]  # one turn to writes and back
+    cycles += idle * bursts * reads * (1 - reads) / np.maximum(window / 2, bursts)
     if not per_bank and refresh != "none":
         cycles /= 1 - (t[RFC] + t[RP] + t[RCD] + t[RTP]) / t[REFI]
     ideal = part / dram.burst_bytes * t[BURST]
@@ -171,11 +174,6 @@ def _bank_cycles(t: IntArray, bursts: FloatArray, reads: FloatArray) -> FloatArr
     read = np.maximum(t[RAS], last + t[RTP]) + t[RP]
     write = np.maximum(t[RAS], last + t[CWL] + t[BURST] + t[WR]) + t[RP]
     return np.asarray(reads * read + (1 - reads) * write)
-
-
-def _turnaround(t: IntArray, reads: FloatArray) -> FloatArray:
-    """Return the idle cycles of the data bus in one turn to writes and back."""
-    return np.asarray(t[RTW] + t[CWL] + t[WTR_S] - t[BURST] + 0 * reads)
 
 
 def stream_seconds(
@@ -209,9 +207,9 @@ def stream_joules(dram: Dram, bytes_: ArrayLike) -> FloatArray:
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _serve(t: IntArray, bank: IntArray, group: IntArray, row: IntArray, write: NDArray[np.bool_],
-           window: int, per_bank: bool) -> IntArray:  # fmt: skip
+           window: int) -> IntArray:  # fmt: skip
     """Return the clock after the last data of each burst."""
-    total = len(bank)
+    total, sets = len(bank), t[BANKS] // t[SET]
     done = np.zeros(total, np.int64)
     slots = np.zeros(window, np.int64)
     held, newest, now, due, turn, way = 0, 0, 0, t[REFI], 0, False
@@ -228,10 +226,11 @@ def _serve(t: IntArray, bank: IntArray, group: IntArray, row: IntArray, write: N
             slots[held] = newest
             held += 1
             newest += 1
-        same = False
+        same = 0
         for i in range(held):
-            same |= write[slots[i]] == way
-        way = way if same else not way
+            same += write[slots[i]] == way
+        if 4 * same <= window and held > 2 * same:
+            way = not way
         hits[:], wanted[:] = 0, 0
         for i in range(held):
             k = slots[i]
@@ -268,18 +267,14 @@ def _serve(t: IntArray, bank: IntArray, group: IntArray, row: IntArray, write: N
         if best_time >= due:
             for b in range(t[BANKS]):
                 # Sets are spread over the banks: b, b + BANKS / SET, and so on.
-                if b % (t[BANKS] // t[SET]) != turn:
-                    continue
-                if opened[b] >= 0:
-                    activate[b] = max(due, precharge[b]) + t[RP]
-                    opened[b] = -1
-                activate[b] = max(activate[b], due)
-            if not per_bank:
-                activate[:] = activate.max()
-            for b in range(t[BANKS]):
-                if b % (t[BANKS] // t[SET]) == turn:
-                    activate[b] += t[RFC]
-            turn = (turn + 1) % (t[BANKS] // t[SET])
+                if b % sets == turn:
+                    if opened[b] >= 0:
+                        activate[b] = max(due, precharge[b]) + t[RP]
+                        opened[b] = -1
+                    activate[b] = max(activate[b], due)
+            # The set goes away when the last of its banks is closed.
+            activate[turn::sets] = activate[turn::sets].max() + t[RFC]
+            turn = (turn + 1) % sets
             due += t[REFI]
             continue
         k = slots[best]

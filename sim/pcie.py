@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from headrace.arch.memories import Pcie
 from headrace.errors import InputError
 
-__all__ = ["effective_bandwidth", "transfer_joules", "transfer_seconds"]
+__all__ = ["batches", "effective_bandwidth", "transfer_joules", "transfer_seconds"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def transfer_seconds(
     InputError
         A size or count is negative, or the link has no measured rate.
     """
-    sizes, counts = _batches(sizes, counts)
+    sizes, counts = batches(sizes, counts)
     wire = (_wire_seconds(link, sizes, write, measured) * counts).sum(-1)
     if write:
         return np.where(wire > 0, wire + link.round_trip_ns / 2e9, 0.0)
@@ -108,7 +108,8 @@ def _wire_seconds(link: Pcie, sizes: FloatArray, write: bool, measured: bool) ->
     return np.asarray(bytes_ / (link.bytes_per_s * (1 - link.dllp_share)))
 
 
-def _batches(sizes: ArrayLike, counts: ArrayLike) -> tuple[FloatArray, FloatArray]:
+def batches(sizes: ArrayLike, counts: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return sizes and counts as arrays of at least one axis, or refuse negative ones."""
     sizes = np.atleast_1d(np.asarray(sizes, np.float64))
     counts = np.atleast_1d(np.asarray(counts, np.float64))
     if (sizes < 0).any() or (counts < 0).any():

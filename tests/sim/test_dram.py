@@ -42,6 +42,22 @@ def test_streams_of_one_direction_agree(name, reads, part, refresh):
     assert found == pytest.approx(served(dram, part, reads, refresh), rel=0.05)
 
 
+@pytest.mark.parametrize("part, error", [(1024, 0.1), (4096, 0.06), (65536, 0.03)])
+@pytest.mark.parametrize("reads", [0.9, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_streams_of_long_parts_agree(name, reads, part, error):
+    dram = load_dram(name)
+    found = formula(dram, part, reads, "none")
+    assert found == pytest.approx(served(dram, part, reads, "none"), rel=error)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_streams_of_short_parts_are_bounded_by_the_closed_form(name):
+    dram = load_dram(name)
+    ratio = formula(dram, 128, 0.5, "none") / served(dram, 128, 0.5, "none")
+    assert 1 < ratio < 1.35
+
+
 def test_where_all_limits_meet_the_closed_form_is_optimistic():
     # Two bursts of LPDDR5 take as long on the bus as their activation: either may wait.
     dram = load_dram("lpddr5-6400")
