@@ -144,9 +144,9 @@ def stream_efficiency(
         raise InputError("stream: sizes must be above 0, shares 0 to 1, the window at least 1")
     t, per_bank = _timing(dram, refresh)
     # What one channel sees of a request: a part of it, contiguous there.
-    part = np.maximum(np.minimum(size, dram.interleave_bytes), size / dram.channels)
-    bursts = np.ceil(part / dram.burst_bytes)
-    blocks = np.ceil(part / dram.interleave_bytes)
+    blocks = np.ceil(size / dram.interleave_bytes)
+    parts = np.minimum(blocks, dram.channels)
+    bursts, blocks = np.ceil(size / dram.burst_bytes) / parts, blocks / parts
     reopened = np.maximum(blocks - dram.banks, 0) * dram.interleave_bytes / dram.page_bytes
     rows = np.minimum(blocks, dram.banks) + reopened
     bus = bursts * max(t[CCD_S], t[BURST])
@@ -164,8 +164,7 @@ def stream_efficiency(
     cycles += idle * bursts * reads * (1 - reads) / np.maximum(window / 2, bursts)
     if not per_bank and refresh != "none":
         cycles /= 1 - (t[RFC] + t[RP] + t[RCD] + t[RTP]) / t[REFI]
-    ideal = part / dram.burst_bytes * t[BURST]
-    return np.asarray(ideal / cycles)
+    return np.asarray(size / parts / dram.burst_bytes * t[BURST] / cycles)
 
 
 def _bank_cycles(t: IntArray, bursts: FloatArray, reads: FloatArray) -> FloatArray:

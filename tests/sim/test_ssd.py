@@ -30,7 +30,7 @@ def served(ssd, size, count, link):
 def test_random_reads_agree(name, size, count, link):
     ssd = load_ssd(name)
     found = read_seconds(ssd, size, count, link_bytes_per_s=link)
-    assert found == pytest.approx(served(ssd, size, count, link), rel=0.1)
+    assert found == pytest.approx(served(ssd, size, count, link), rel=0.12)
 
 
 def test_where_planes_and_commands_both_limit_the_closed_form_is_optimistic():
