@@ -36,7 +36,8 @@ def skewed_columns(
         )
     columns = int(np.ceil(partial * q.shape[2]))
     rows = q.swapaxes(0, 1).reshape(kv_heads, -1, q.shape[2])
-    turned = np.linalg.svd(rows, full_matrices=True)[2].swapaxes(1, 2)
+    few = rows.shape[1] < q.shape[2]  # else full matrices are rows by rows, for nothing
+    turned = np.linalg.svd(rows, full_matrices=few)[2].swapaxes(1, 2)
     sums = np.abs(rows @ turned).sum(axis=1)
     best = np.argsort(-sums, axis=1, kind="stable")[:, :columns]
     return np.take_along_axis(turned, best[:, None, :], axis=2).astype(np.float32)
