@@ -90,13 +90,14 @@ class Concentration:
         return self.affinity * depth
 
 
-FITTED = Concentration(sharpness=12.0, affinity=0.95, text_affinity=0.75)
+FITTED = Concentration(sharpness=3.6, affinity=0.95, text_affinity=0.62)
 """Fitted to figures of V-Rex (arXiv 2512.12284), means over COIN at lengths that it does not state.
 
-Means over four layers and eight seeds at 5,000 cached tokens, with `Scenes()` and ReSV's ratio 0.3,
-`exp` and 16 buckets: sharpness to rows of frames whose walk ends after 16 % of its work (16.3 %),
-affinity to 32.7 % of the cache per frame (32.5 %), text affinity to 2.5 % per token of an answer
-(2.4 %). Not fitted: the range over layers (published: 4.2 to 44 %), other lengths, questions.
+Means over four layers and eight seeds at 5,000 cached tokens, with `Scenes()` and ReSV's exact
+selection, ratio 0.3 and `exp`: sharpness gives 32.2 % of the cache per frame (published: 32.7 %),
+text affinity 2.5 % per token of an answer (2.5 %). The affinity of the most concentrated layer is
+ours, near its limit: the published range over layers is wide (4.2 to 44 %). Nothing is fitted to
+other lengths, to questions, or to what whole buckets fetch beyond the exact selection.
 """
 
 
