@@ -33,6 +33,15 @@ def test_random_reads_agree(name, size, count, link):
     assert found == pytest.approx(served(ssd, size, count, link), rel=0.12)
 
 
+@pytest.mark.parametrize("count, size", [(100, 16 * KIB), (1000, 16 * KIB), (50, 128 * KIB)])
+@pytest.mark.parametrize("name", ["bg6", "mqsim"])
+def test_contiguous_reads_agree(name, count, size):
+    ssd = load_ssd(name)
+    first = np.arange(count) * (size // ssd.page_bytes)
+    seconds = serve(ssd, first, size).max() * 1e-9
+    assert read_seconds(ssd, size, count, contiguous=True) == pytest.approx(seconds, rel=0.05)
+
+
 def test_where_planes_and_commands_both_limit_the_closed_form_is_optimistic():
     ssd = load_ssd("bg6")
     ratio = read_seconds(ssd, 4 * KIB, 10000) / served(ssd, 4 * KIB, 10000, None)
