@@ -6,13 +6,16 @@ from typing import Any
 from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 from headrace.errors import InputError
 
-__all__ = ["ROWS_INSIDE", "SCORE_BITS", "ScoreAlignSizes"]
+__all__ = ["READ_CYCLES", "ROWS_INSIDE", "SCORE_BITS", "ScoreAlignSizes"]
 
 SCORE_BITS = 16
 """Bits of a score as it comes, bfloat16, and of an aligned one, an integer with its sign."""
 
 ROWS_INSIDE = 16
-"""Rows that are whole in the memory: more than the pipelines hold, if each has one beat."""
+"""Whole rows in the unit, at most: more than its pipelines hold, if each has one beat."""
+
+READ_CYCLES = 3
+"""Cycles from the address of a beat to the aligned one: memory, distances, shifts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +80,9 @@ class ScoreAlignSizes:
     def latency(self) -> int:
         """Cycles from the last beat of a row to its first aligned beat, if none is in the way.
 
-        The tree; the row's largest score, its exponent; the memory, the distance of a score to
-        that exponent, the shift.
+        The tree; the row's largest score, its exponent; `READ_CYCLES`.
         """
-        return self.tree_stages + 5
+        return self.tree_stages + 2 + READ_CYCLES
 
     def beats(self, clusters: Any) -> Any:
         """Return the beats of a row of so many clusters (int or int array)."""

@@ -61,13 +61,13 @@ class ScoreAlign(wiring.Component):
         write, read = ring.write_port(), ring.read_port()
         pointer_bits = self.sizes.memory_words.bit_length()  # one more than an address has
         known, given = Signal(pointer_bits), Signal(pointer_bits)
-        popped = Signal()
-        first = self._take(m, write, given, popped)
+        left = Signal()
+        first = self._take(m, write, given, left)
         self._find_top(m, write, first, tops.write_port(), known)
-        self._give(m, read, tops.read_port(domain="comb"), known, given, popped)
+        self._give(m, read, tops.read_port(domain="comb"), known, given, left)
         return m
 
-    def _take(self, m: Module, write: Any, given: Value, popped: Value) -> Value:
+    def _take(self, m: Module, write: Any, given: Value, left: Value) -> Value:
         """Write scores into the ring, cleared where none is; return whether a row begins."""
         sizes = self.sizes
         command, scores = self.command, self.scores
@@ -98,7 +98,7 @@ class ScoreAlign(wiring.Component):
                 last_word.eq(highest[sizes.lane_bits :]),
             ]
         ended = write.en & last
-        m.d.sync += inside.eq(inside + ended - popped)
+        m.d.sync += inside.eq(inside + ended - left)
         with m.If(write.en):
             m.d.sync += [taken.eq(taken + 1), word.eq(Mux(last, 0, word + 1))]
         with m.If(ended):
@@ -146,16 +146,17 @@ class ScoreAlign(wiring.Component):
         return top
 
     def _give(
-        self, m: Module, read: Any, top: Any, known: Value, given: Signal, popped: Signal
+        self, m: Module, read: Any, top: Any, known: Value, given: Signal, left: Signal
     ) -> None:
-        """Read the beats of whole rows and shift them."""
+        """Read the beats of whole rows and shift them; tell when the last one of a row leaves."""
         aligned = self.aligned
         fetched, measured, go = Signal(), Signal(), Signal()
+        lasts = Signal(2)
         m.d.comb += [
             go.eq(~aligned.valid | aligned.ready),
             read.en.eq(go),
             read.addr.eq(given),
-            popped.eq(go & fetched & read.data.last),
+            left.eq(aligned.valid & aligned.ready & lasts[-1]),
         ]
         with m.If(go):
             m.d.sync += [
@@ -163,9 +164,9 @@ class ScoreAlign(wiring.Component):
                 given.eq(given + (known != given)),
                 measured.eq(fetched),
                 aligned.valid.eq(measured),
+                lasts.eq(Cat(read.data.last, lasts)),
+                top.addr.eq(top.addr + (fetched & read.data.last)),
             ]
-        with m.If(popped):
-            m.d.sync += top.addr.eq(top.addr + 1)
         for lane in range(self.sizes.lanes):
             shifted = self._shift(m, go, read.data.scores[lane], top.data, lane)
             with m.If(go):

@@ -197,8 +197,7 @@ def test_scores_wait_for_a_sink_that_takes_none(beat_count):
     run = simulate_streams(ScoreAlign(sizes), vectors, LIMIT)
     assert run.results == vectors.results
     waiting = int((run.times["scores"] < 200).sum())
-    # Two beats are behind the memory's register. A row counts up to there, a beat up to the memory.
-    assert waiting == (16 + 2 if beat_count == 1 else sizes.memory_words + 1 + 2)
+    assert waiting == (16 if beat_count == 1 else sizes.memory_words + 3)  # 3 behind the memory
 
 
 def test_sizes_of_the_paper():
