@@ -186,16 +186,16 @@ def stream_seconds(
 ) -> FloatArray:
     """Return the seconds of so many requests: the first access, then the stream at its rate.
 
-    Arguments broadcast; the rest is as of `stream_efficiency`.
+    Arguments broadcast; nothing takes no time. The rest is as of `stream_efficiency`.
     """
-    counts = np.asarray(counts, np.float64)
-    if (counts < 0).any():
-        raise InputError("stream: counts must be at least 0")
+    counts, size = np.asarray(counts, np.float64), np.asarray(request_bytes, np.float64)
+    if (counts < 0).any() or (size < 0).any():
+        raise InputError("stream: sizes and counts must be at least 0")
     rate = dram.bytes_per_s * stream_efficiency(
-        dram, request_bytes, reads_share, window=window, refresh=refresh
+        dram, np.where(size > 0, size, 1.0), reads_share, window=window, refresh=refresh
     )
     first = (dram.t_rcd_ns + dram.t_cl_ns) / 1e9
-    moved = counts * np.asarray(request_bytes, np.float64)
+    moved = counts * size
     return np.where(moved > 0, first + moved / rate, 0.0)
 
 

@@ -129,7 +129,7 @@ def test_seconds_and_joules():
     dram = load_dram("lpddr5-6400")
     size, count = 2**20, np.array([0, 1, 1000])
     seconds = stream_seconds(dram, size, count)
-    assert seconds[0] == 0
+    assert seconds[0] == stream_seconds(dram, 0, 5) == 0
     assert seconds[2] > 1000 * 2**20 / 204.8e9
     assert seconds[2] == pytest.approx(1000 * 2**20 / 204.8e9, rel=0.01)
     assert stream_joules(dram, 1e9) == pytest.approx(0.032)
