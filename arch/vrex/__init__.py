@@ -1,1 +1,24 @@
-"""V-Rex: retrieval of cached keys and values for streaming video (arXiv 2512.12284)."""
+"""V-Rex: dynamic KV-cache retrieval for streaming video language models (arXiv 2512.12284).
+
+Section, table and figure numbers in this package refer to that paper.
+"""
+
+from headrace.arch.design import Design
+from headrace.arch.vrex.axes import AXES, CONSTRAINTS
+from headrace.arch.vrex.machine import resources
+
+__all__ = ["VREX"]
+
+VREX = Design(
+    name="vrex",
+    summary="dynamic KV-cache retrieval for streaming video language models (ASIC)",
+    axes=AXES,
+    constraints=CONSTRAINTS,
+    resources=resources,
+    default_device="vrex8",
+    default_network="llama-3-8b",
+    faces={
+        "sim": "headrace.sim.vrex.machine:simulate",
+        "reproduce": "headrace.search.reproduce.vrex:rows",
+    },
+)
