@@ -63,6 +63,11 @@ class RetrievalEngineSizes:
         """Bits of the memory of counts."""
         return self.words * self.threshold.lanes * COUNT_BITS
 
+    @property
+    def buffer_bits(self) -> int:
+        """Bits of the buffer of a frame's clusters before the KV management."""
+        return self.hash_cluster.frame_tokens * COUNT_BITS
+
     def cycles(
         self,
         sorting: int,

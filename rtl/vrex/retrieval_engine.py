@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from headrace.arch.vrex.hash_cluster import COUNT_BITS
@@ -90,14 +90,21 @@ class RetrievalEngine(wiring.Component):
         wiring.connect(m, fork.one, wiring.flipped(self.assignments))
         wiring.connect(m, counts.counts, choose.counts)
         wiring.connect(m, choose.results, places.chosen)
-        m.d.comb += [
-            places.clusters.valid.eq(fork.other.valid),
-            places.clusters.payload.eq(fork.other.payload.cluster),
-            fork.other.ready.eq(places.clusters.ready),
-        ]
+        self._wait(m, fork.other, places)
         loaded, assigned = self._count(m, sort, counts)
         self._sequence(m, sort, choose, places, counts, loaded, assigned)
         return m
+
+    def _wait(self, m: Module, assigned: Any, places: KvManagement) -> None:
+        """Keep the clusters of a frame until the KV management has ended the fetch before."""
+        depth = self.sizes.hash_cluster.frame_tokens
+        m.submodules.waiting = waiting = fifo.SyncFIFO(width=COUNT_BITS, depth=depth)
+        m.d.comb += [
+            waiting.w_en.eq(assigned.valid),
+            waiting.w_data.eq(assigned.payload.cluster),
+            assigned.ready.eq(waiting.w_rdy),
+        ]
+        wiring.connect(m, waiting.r_stream, places.clusters)
 
     def _count(self, m: Module, sort: HashCluster, counts: CountMemory) -> tuple[Value, Value]:
         """Keep the counts of loaded rows and of assignments; return whether there is one."""
