@@ -18,6 +18,7 @@ VREX = Design(
     default_device="vrex8",
     default_network="llama-3-8b",
     faces={
+        "rtl": "headrace.rtl.vrex:RTL",
         "sim": "headrace.sim.vrex.machine:simulate",
         "reproduce": "headrace.search.reproduce.vrex:rows",
     },

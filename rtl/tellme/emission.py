@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files as package_files
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,9 @@ from headrace.arch.tellme.engine import EngineSizes, engine_sizes
 from headrace.arch.tellme.packing import pack_weights
 from headrace.errors import InputError
 from headrace.rtl.axi import stream_bits
-from headrace.rtl.emit import emit_folder
+from headrace.rtl.emit import RtlFace
 from headrace.rtl.memory_ports import load_memory_ports
 from headrace.rtl.names import verilog_identifier
-from headrace.rtl.ports import signature_ports
 from headrace.rtl.tellme.draw import random_vectors
 from headrace.rtl.tellme.engine import TernaryMatmul
 from headrace.rtl.tellme.registers import register_map
@@ -48,7 +46,7 @@ clean:
 """
 
 
-class TellmeRtl:
+class TellmeRtl(RtlFace):
     """The RTL face of the design ``tellme``.
 
     Attributes
@@ -61,26 +59,16 @@ class TellmeRtl:
 
     top = ENGINE
     shell = SHELL
+    device = "kv260"
 
     def component(self, point: Point) -> TernaryMatmul:
         """Return the engine of `point` in Amaranth."""
         return TernaryMatmul(engine_sizes(point))
 
-    def verilog(self, point: Point) -> str:
-        """Return the engine of `point` as Verilog."""
-        return to_verilog(self.component(point), ENGINE)
-
-    def ports(self, point: Point) -> dict[str, tuple[str, int]]:
-        """Return direction and width of the engine's ports by name."""
-        component = self.component(point)
-        ports = signature_ports(component)
-        component._MustUse__silence = True  # only its outline is wanted
-        return ports
-
     def files(
         self,
         point: Point,
-        device: str = "kv260",
+        device: str = "",
         weights: Mapping[str, ArrayLike] | None = None,
     ) -> dict[str, bytes]:
         """Return all files of the emission but the manifest, by path.
@@ -90,7 +78,7 @@ class TellmeRtl:
         point : Point
             A point of ``tellme``.
         device : str
-            Name of the FPGA that the Vivado script is for.
+            Name of the FPGA that the Vivado script is for; kv260 if empty.
         weights : mapping of str to array, optional
             Ternary matrices [outputs, inputs] to pack as weight images, by identifier.
 
@@ -100,6 +88,7 @@ class TellmeRtl:
             Unknown device or no FPGA, weights that are not ternary, or a name that is no
             identifier.
         """
+        device = device or self.device
         sizes = engine_sizes(point)
         ports = point.integer("weight_ports")
         engine = TernaryMatmul(sizes)
@@ -123,33 +112,6 @@ class TellmeRtl:
         files = {path: content.encode() for path, content in text.items()}
         files |= _regression_files(sizes, point)
         return files | _weight_files(sizes, ports, weights or {})
-
-    def emit(
-        self,
-        point: Point,
-        directory: Path,
-        *,
-        device: str = "kv260",
-        weights: Mapping[str, ArrayLike] | None = None,
-        nested: bool = False,
-    ) -> list[Path]:
-        """Write the emission as `directory` and return its files, sorted.
-
-        Parameters
-        ----------
-        point, device, weights
-            See `files`.
-        directory : Path
-            The folder to make or replace, whole or not at all.
-        nested : bool
-            Write straight into `directory`, a part of a folder that the caller puts in place.
-
-        Raises
-        ------
-        InputError
-            As `files`, or the place cannot be written or holds other people's files.
-        """
-        return emit_folder(self.files(point, device, weights), directory, nested=nested)
 
 
 def _project(point: Point, sizes: EngineSizes, device: str) -> VivadoProject:

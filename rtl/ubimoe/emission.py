@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,9 @@ from headrace.arch.ubimoe.machine import block_sizes
 from headrace.arch.ubimoe.prefetch import PrefetchSizes
 from headrace.arch.ubimoe.shell import ShellSizes
 from headrace.errors import InputError
-from headrace.rtl.emit import emit_folder
+from headrace.rtl.emit import RtlFace
 from headrace.rtl.memory_ports import MemoryPorts, load_memory_ports
 from headrace.rtl.names import verilog_identifier
-from headrace.rtl.ports import signature_ports
 from headrace.rtl.ubimoe.encoder_block import EncoderBlock
 from headrace.rtl.ubimoe.registers import register_map
 from headrace.rtl.ubimoe.shell import UbimoeShell, feature_stream_bits, master_names
@@ -55,7 +53,7 @@ def shell_sizes(point: Point) -> ShellSizes:
     )
 
 
-class UbimoeRtl:
+class UbimoeRtl(RtlFace):
     """The RTL face of the design ``ubimoe``.
 
     Attributes
@@ -68,27 +66,16 @@ class UbimoeRtl:
 
     top = BLOCK
     shell = SHELL
+    device = "zcu102"
 
     def component(self, point: Point) -> EncoderBlock:
         """Return the encoder block of `point` in Amaranth."""
         return EncoderBlock(shell_sizes(point).block)
 
-    def verilog(self, point: Point) -> str:
-        """Return the encoder block of `point` as Verilog."""
-        return to_verilog(self.component(point), BLOCK)
-
-    def ports(self, point: Point) -> dict[str, tuple[str, int]]:
-        """Return direction and width of the encoder block's ports by name."""
-        component = self.component(point)
-        ports = signature_ports(component)
-        for part in (component, component.msa, component.moe):
-            part._MustUse__silence = True  # only their outlines are wanted
-        return ports
-
     def files(
         self,
         point: Point,
-        device: str = "zcu102",
+        device: str = "",
         weights: Mapping[str, ArrayLike] | None = None,
     ) -> dict[str, bytes]:
         """Return all files of the emission but the manifest, by path.
@@ -98,7 +85,7 @@ class UbimoeRtl:
         point : Point
             A point of ``ubimoe``.
         device : str
-            Name of the FPGA that the Vivado script is for.
+            Name of the FPGA that the Vivado script is for; zcu102 if empty.
         weights : mapping of str to int array, optional
             Integers in the formats of docs/ubimoe-numerics.md, by identifiers: for a group
             ``NAME`` either ``NAME_first`` and ``NAME_second`` (an expert or a part of a dense
@@ -112,6 +99,7 @@ class UbimoeRtl:
             Unknown device, none of ours or none with a Vivado part, a choice that has no RTL, or
             weights that do not fit.
         """
+        device = device or self.device
         sizes = shell_sizes(point)
         ports = _memory_ports(sizes, device)
         project = vivado_files(_project(point, sizes, device, ports))
@@ -131,33 +119,6 @@ class UbimoeRtl:
             **{f"vivado/{name}": lines for name, lines in project.items()},
         }
         return {path: content.encode() for path, content in text.items()} | images
-
-    def emit(
-        self,
-        point: Point,
-        directory: Path,
-        *,
-        device: str = "zcu102",
-        weights: Mapping[str, ArrayLike] | None = None,
-        nested: bool = False,
-    ) -> list[Path]:
-        """Write the emission as `directory` and return its files, sorted.
-
-        Parameters
-        ----------
-        point, device, weights
-            See `files`.
-        directory : Path
-            The folder to make or replace, whole or not at all.
-        nested : bool
-            Write straight into `directory`, a part of a folder that the caller puts in place.
-
-        Raises
-        ------
-        InputError
-            As `files`, or the place cannot be written or holds other people's files.
-        """
-        return emit_folder(self.files(point, device, weights), directory, nested=nested)
 
 
 def _memory_ports(sizes: ShellSizes, device: str) -> MemoryPorts:

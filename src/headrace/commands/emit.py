@@ -1,4 +1,4 @@
-"""``headrace emit``: Verilog, Vivado Tcl, HLS C++ and a regression for one point."""
+"""``headrace emit``: Verilog for one point, and what the design has besides: Tcl, HLS C++."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,22 +72,24 @@ def emit(
 def emission(
     design: "Design", point: "Point", device: str, weights: dict[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """Return all files of a point by path: RTL at the top, HLS below ``hls/``.
+    """Return all files of a point by path: RTL at the top, HLS, if there is any, below ``hls/``.
 
     Parameters
     ----------
     design, point : Design, Point
     device : str
-        FPGA that the scripts are for.
+        What the hardware is for; an FPGA where there are scripts.
     weights : dict of str to int8 array, optional
         Ternary matrices to pack, by identifier.
 
     Raises
     ------
     InputError
-        The device is no FPGA, or the point cannot be built.
+        The device is not one for this design, or the point cannot be built.
     """
     files: dict[str, bytes] = dict(design.face("rtl").files(point, device, weights))
+    if "hls" not in design.faces:
+        return files
     tree = design.face("hls").tree(point, device)
     return files | {f"hls/{path}": tree[path] for path in tree.paths()}
 
