@@ -96,11 +96,12 @@ AXES = (
     ),
     Axis(
         name="wtu_buckets",
-        default=16,
+        default=64,
         low=1,
         high=1024,
-        choices=(8, 16, 32),
-        summary="Buckets of the early exit; not published, ours.",
+        choices=(16, 32, 64, 128),
+        summary="Buckets of the early exit; not published. With 64 the chosen clusters are few more "
+        "than the exact ones.",
     ),
     Axis(
         name="policy",

@@ -6,7 +6,10 @@ from typing import Any
 from headrace.arch.tree import TREE_LEVELS_PER_STAGE
 from headrace.errors import InputError
 
-__all__ = ["READ_CYCLES", "ROWS_INSIDE", "SCORE_BITS", "ScoreAlignSizes"]
+__all__ = ["EXP_CYCLES", "ROWS_INSIDE", "SCORE_BITS", "TRANSFORMS", "ScoreAlignSizes"]
+
+TRANSFORMS = ("raw", "relu", "exp")
+"""What a command may ask for, by number."""
 
 SCORE_BITS = 16
 """Bits of a score as it comes, bfloat16, and of an aligned one, an integer with its sign."""
@@ -14,8 +17,10 @@ SCORE_BITS = 16
 ROWS_INSIDE = 16
 """Whole rows in the unit, at most: more than its pipelines hold, if each has one beat."""
 
-READ_CYCLES = 3
-"""Cycles from the address of a beat to the aligned one: memory, distances, shifts."""
+EXP_CYCLES = 8
+"""Cycles from a score and the largest one of its row to the exponential in its register."""
+
+_SHIFT_CYCLES = 2  # from a score and its row's exponent: distance, shift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,8 @@ class ScoreAlignSizes:
         Scores per beat; a power of two, 2 to 256.
     max_clusters : int
         Largest row, `lanes` to 65535.
+    exp : bool
+        Whether lanes have exponentials.
 
     Raises
     ------
@@ -37,6 +44,7 @@ class ScoreAlignSizes:
 
     lanes: int = 16
     max_clusters: int = 4096
+    exp: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -68,7 +76,7 @@ class ScoreAlignSizes:
         """Bits of each memory by name."""
         return {
             "scores": self.memory_words * (self.lanes * SCORE_BITS + 1),
-            "tops": ROWS_INSIDE * 9,
+            "tops": ROWS_INSIDE * (9 + self.exp * (SCORE_BITS + 1)),
         }
 
     @property
@@ -80,9 +88,14 @@ class ScoreAlignSizes:
     def latency(self) -> int:
         """Cycles from the last beat of a row to its first aligned beat, if none is in the way.
 
-        The tree; the row's largest score, its exponent; `READ_CYCLES`.
+        The tree; the row's largest score, its exponent; `read_cycles`.
         """
-        return self.tree_stages + 2 + READ_CYCLES
+        return self.tree_stages + 2 + self.read_cycles
+
+    @property
+    def read_cycles(self) -> int:
+        """Cycles from the address of a beat to the aligned one, whatever the transform."""
+        return 1 + (EXP_CYCLES if self.exp else _SHIFT_CYCLES)
 
     def beats(self, clusters: Any) -> Any:
         """Return the beats of a row of so many clusters (int or int array)."""

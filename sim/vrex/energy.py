@@ -41,8 +41,8 @@ class Activity:
 class PowerModel:
     """Average watts of a stage by consumer.
 
-    Whatever it is, it draws ``vrex.idle_share`` of its power at work always, the rest while it is
-    busy; a drive has an idle power of its own.
+    Whatever it is, it draws ``vrex.idle_share`` of its power at work always, a GPU
+    ``vrex.gpu_idle_share``, the rest while it is busy; a drive has an idle power of its own.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class PowerModel:
             storage = self.drive.idle_w + use * (self.drive.active_w - self.drive.idle_w)
         link = self.pcie.lanes * self.pcie.watt_per_lane * _share(use)
         if self.sizes is None:
-            device = self.device_w * _share(1 - activity.waiting_s / t)
+            device = self.device_w * _share(1 - activity.waiting_s / t, "gpu_idle_share")
             return {"device": device, "link": link, "storage": storage}
         return {
             "cores": self._cores(activity, self.sizes),
@@ -93,7 +93,7 @@ class PowerModel:
         return sum(watts * _share(busy.get(m, 0.0)) for m, watts in sizes.power_w().items())
 
 
-def _share(busy: float) -> float:
+def _share(busy: float, idle_share: str = "idle_share") -> float:
     """Return the share of the power at work that something busy for a share of time draws."""
-    idle = constant("vrex.idle_share")
+    idle = constant(f"vrex.{idle_share}")
     return idle + (1 - idle) * min(1.0, busy)
