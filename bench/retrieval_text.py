@@ -32,7 +32,12 @@ from headrace.errors import InputError
 from headrace.files import read_text
 from headrace.models.checkpoint import example_checkpoint, load_checkpoint
 from headrace.models.kernels import rope, rope_table
-from headrace.models.kernels.retrieval import Resv, draw_hyperplanes
+from headrace.models.kernels.retrieval import (
+    HashClusterTable,
+    Resv,
+    draw_hyperplanes,
+    score_clusters,
+)
 from headrace.models.kv_policies import KvPolicy, ResvPolicy, Step, run_policy
 from headrace.models.kv_policies.trained import layer_steps
 from headrace.models.network import load_network
@@ -107,6 +112,21 @@ def before_rope(steps: Steps) -> KvPolicy:
     return ResvPolicy(Resv(GivenCodes(still_keys(steps), planes)))
 
 
+def weightless_rows(streams: list[Steps]) -> float:
+    """Return the share of rows whose raw scores times counts sum to nothing above 0."""
+    found = []
+    for steps in streams:
+        shape = steps[0].k.shape[1:]
+        planes = draw_hyperplanes(shape[0] * shape[1], 32, np.random.default_rng(0))
+        table = HashClusterTable(*shape, planes)
+        for step in steps:
+            if table.tokens:
+                weights = score_clusters(step.q, table.means) * table.counts
+                found.append(float((weights.sum(axis=-1) <= 0).mean()))
+            table.append(step.k)
+    return float(np.mean(found))
+
+
 def layer_rows(streams: list[Steps], turns: bool) -> dict[str, dict[str, float]]:
     """Return each policy's figures, means over streams of one layer; `turns`: it has RoPE."""
     found: dict[str, list[dict[str, float]]] = {}
@@ -126,13 +146,14 @@ def layer_rows(streams: list[Steps], turns: bool) -> dict[str, dict[str, float]]
     }
 
 
-def show(layers: list[dict[str, dict[str, float]]], tokens: int) -> None:
+def show(layers: list[dict[str, dict[str, float]]], weightless: list[float], tokens: int) -> None:
     print(f"{tokens} tokens per stream; by layer:")
     for name in ("ReSV, exp", "ReSV, exp, before RoPE"):
         if name in layers[0]:
             clusters = [rows[name]["clusters"] for rows in layers]
             print(f"{'clusters, ' + name:34}" + "".join(f"{n:13.0f}" for n in clusters))
             print(f"{'  tokens in one':34}" + "".join(f"{tokens / n:13.2f}" for n in clusters))
+    print(f"{'rows of raw scores with no sum > 0':34}" + "".join(f"{r:13.1%}" for r in weightless))
     print(f"{'policy':34}" + f"{'kept error':>13}" * len(layers) + "   link read, device read")
     for name in layers[0]:
         rows = [layer[name] for layer in layers]
@@ -158,10 +179,11 @@ def main() -> None:
         streams = [[list(chain.from_iterable(windows))] for windows in streams]
     tokens = FRAME * len(streams[0][0])
     layers = [layer_rows(windows, not arguments.encoder) for windows in streams]
+    weightless = [weightless_rows(windows) for windows in streams]
     if arguments.json:
-        print(json.dumps({"tokens": tokens, "layers": layers}))
+        print(json.dumps({"tokens": tokens, "weightless": weightless, "layers": layers}))
     else:
-        show(layers, tokens)
+        show(layers, weightless, tokens)
 
 
 if __name__ == "__main__":

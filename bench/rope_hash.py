@@ -6,8 +6,8 @@ Keys of each layer of tiny-bitnet, over windows of 250 tokens, with their rotati
 normal numbers, whose energy is spread evenly over the pairs of coordinates, in the shapes of
 tiny-bitnet and llama-3-8b. Per row:
 
-cosine    of a key to itself 10 positions on, the tokens of one frame
-bits      that differ between both, of 32, mean over the keys and 20 sets of planes
+cosine    of a key to itself 10 positions on, the tokens of one frame, and 100 on
+bits      of 32 that differ between both 10 positions apart, mean over keys and 20 sets of planes
 joins     share of the keys for which fewer than 7 differ
 shared    share of the keys' energy that is their mean's: what all keys have in common
 words     bits that differ between keys of equal tokens at different places: hashed after RoPE,
@@ -39,7 +39,7 @@ from headrace.models.network import load_network
 
 Floats = NDArray[np.float32]
 
-FRAME, BITS, THRESHOLD, DRAWS = 10, 32, 7, 20
+FRAME, FAR, BITS, THRESHOLD, DRAWS = 10, 100, 32, 7, 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def codes(keys: Floats, planes: Floats) -> NDArray[np.uint32]:
 
 
 def figures(keys: Keys) -> dict[str, float]:
-    here, there = keys.turned(), keys.turned(FRAME)
+    here, there, far = keys.turned(), keys.turned(FRAME), keys.turned(FAR)
     energy = (keys.still**2).sum(axis=(1, 2))
     drawn = [draw_hyperplanes(here[0].size, BITS, np.random.default_rng(n)) for n in range(DRAWS)]
     bits = np.stack([hamming_distance(codes(here, p), codes(there, p)) for p in drawn])
@@ -82,6 +82,7 @@ def figures(keys: Keys) -> dict[str, float]:
             table.append(here[first : first + FRAME])
     return {
         "cosine": float(np.mean((here * there).sum(axis=(1, 2)) / energy)),
+        f"at {FAR}": float(np.mean((here * far).sum(axis=(1, 2)) / energy)),
         "bits": float(bits.mean()),
         "joins": float((bits < THRESHOLD).mean()),
         "shared": float((keys.still.mean(axis=0) ** 2).sum() / energy.mean()),

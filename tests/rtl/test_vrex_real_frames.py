@@ -14,7 +14,7 @@ import pytest
 
 from headrace.arch.vrex.hash_cluster import HashClusterSizes
 from headrace.arch.vrex.threshold import ThresholdSizes
-from headrace.models.kernels.retrieval import HashClusterTable, select_bucketed
+from headrace.models.kernels.retrieval import HashClusterTable, select_bucketed, select_exact
 from headrace.rtl.simulators import SIMULATORS
 from headrace.rtl.streams import StreamVectors, pack, run_regression
 from headrace.rtl.verilog import to_verilog
@@ -126,12 +126,17 @@ def test_the_clip():
     assert GOLDEN.stat().st_size < 400_000
     assert len(frames[-1].counts) > 400
     buckets = ThresholdSizes().buckets
-    walked = np.array(
-        [select_bucketed(f.scores, f.counts, RATIO, buckets).visited for f in frames[1:]]
-    )
+    rows = frames[1:]
+    walked = np.array([select_bucketed(f.scores, f.counts, RATIO, buckets).visited for f in rows])
     assert walked.shape == (FRAMES - 1, ROWS)
     early = (walked < buckets).mean()
     print(f"{len(frames[-1].counts)} clusters, {walked.mean():.2f} buckets, {early:.1%} early")
+    exact = [select_exact(f.scores, f.counts, RATIO).mask for f in rows]
+    tokens = [f.counts / f.counts.sum() for f in rows]
+    alone = np.mean([(mask @ share).mean() for mask, share in zip(exact, tokens, strict=True)])
+    union = np.mean([mask.any(axis=0) @ s for mask, s in zip(exact, tokens, strict=True)])
+    print(f"exact: a row takes {alone:.1%} of the tokens, {ROWS} together {union:.1%}")
+    assert 0 < alone < union < 1
     assert 0.5 < early < 1
 
 
