@@ -18,7 +18,8 @@ from headrace.rtl.netlist import NetlistCounts
 from headrace.rtl.ubimoe.combine import Combine
 from headrace.verification import ubimoe_cases
 from headrace.verification.check import Check
-from headrace.verification.ubimoe import KERNELS, VERIFY, paused
+from headrace.verification.stream_checks import paused
+from headrace.verification.ubimoe import KERNELS, VERIFY
 from headrace.verification.ubimoe_draw import draw_cases
 
 DESIGN = Design(

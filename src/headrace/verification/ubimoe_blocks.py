@@ -18,7 +18,8 @@ from headrace.rtl.ubimoe.prefetch import Prefetch
 from headrace.sim.ubimoe.encoder_block import encoder_block_graph
 from headrace.sim.ubimoe.moe_block import MoeWork
 from headrace.sim.ubimoe.prefetch import prefetch_graph
-from headrace.verification.ubimoe_cases import Case, Closed, Hls
+from headrace.verification.stream_case import Closed
+from headrace.verification.ubimoe_cases import Case, Hls
 from headrace.verification.ubimoe_words import (
     Ints,
     Rng,
@@ -94,7 +95,7 @@ def prefetch_case(
         component=lambda: Prefetch(sizes),
         vectors=StreamVectors({"jobs": jobs["rtl"]}, {"weights": expected}, memories=plans),
         graph=lambda arrivals: prefetch_graph(sizes, counts, latencies, arrivals),
-        closed=Closed("jobs", "weights", counts[0], int(sizes.cycles(counts[0], _LATENCY))),
+        closed=(Closed("jobs", "weights", counts[0], int(sizes.cycles(counts[0], _LATENCY))),),
         hls=Hls(
             lambda: hls.prefetch(sizes, loads, memory_words=words),
             len(counts),

@@ -27,14 +27,13 @@ from headrace.rtl.ubimoe.gate import Gate
 from headrace.rtl.ubimoe.layer_norm import LayerNorm
 from headrace.rtl.ubimoe.linear import Linear
 from headrace.rtl.ubimoe.streaming_attention import StreamingAttention
-from headrace.sim.cycle import simulate
-from headrace.sim.graph import IntArray, StreamGraph
 from headrace.sim.ubimoe.combine import CombineWork, combine_graph
 from headrace.sim.ubimoe.dispatch import dispatch_graph
 from headrace.sim.ubimoe.gate import gate_graph
 from headrace.sim.ubimoe.layer_norm import layer_norm_graph
 from headrace.sim.ubimoe.linear import LinearWork, linear_graph
 from headrace.sim.ubimoe.streaming_attention import streaming_attention_graph
+from headrace.verification.stream_case import Closed, StreamCase
 from headrace.verification.ubimoe_words import (
     Rng,
     any_numbers,
@@ -48,7 +47,6 @@ from headrace.verification.ubimoe_words import (
 
 __all__ = [
     "Case",
-    "Closed",
     "Hls",
     "attention_case",
     "combine_case",
@@ -63,16 +61,6 @@ _WIDE_BITS, _SCORE_PLACE, _CHOICES_PLACE = 32, 16, 16
 _NORM_BITS = 16
 
 
-@dataclass(frozen=True)
-class Closed:
-    """A closed form: `cycles` from the first transfer of `start` to number `transfers` of `end`."""
-
-    start: str
-    end: str
-    transfers: int
-    cycles: int
-
-
 @dataclass(frozen=True, eq=False)
 class Hls:
     """A kernel in C++, its commands, and the words of its ports."""
@@ -84,54 +72,18 @@ class Hls:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
-    """Work for one kernel.
+class Case(StreamCase):
+    """Work for one kernel; `half` is ``MSA`` or ``MoE`` where both have such a kernel.
 
     Parameters
     ----------
-    kernel : str
-        Its name, and that of its top module.
-    half : str
-        ``MSA`` or ``MoE`` where both have such a kernel, or nothing.
-    component : callable
-        Returns the RTL, not elaborated.
-    vectors : StreamVectors
-        Nothing stalls in them; the results are the reference's.
-    graph : callable
-        Takes the earliest cycles of transfers by port, returns the timed graph of this work.
-    closed : Closed, optional
-        Of the first command, where there is an exact one.
     hls : Hls, optional
     resources : callable, optional
         Returns them by the model.
     """
 
-    kernel: str
-    half: str = ""
-    component: Callable[[], Any]
-    vectors: StreamVectors
-    graph: Callable[[Mapping[str, IntArray]], StreamGraph]
-    closed: Closed | None = None
     hls: Hls | None = None
     resources: Callable[[], Resources] | None = None
-
-    def predicted(self, vectors: StreamVectors) -> dict[str, IntArray]:
-        """Return the cycle of every transfer, by port, as the graph has them.
-
-        Parameters
-        ----------
-        vectors : StreamVectors
-            Those of the case, with other arrivals.
-        """
-        arrivals = dict(vectors.arrivals)
-        ports = [*vectors.inputs, *vectors.results]
-        for prefix, plan in vectors.memories.items():
-            given = {f"{prefix}ar": plan.addresses, f"{prefix}r": plan.words}
-            arrivals |= {name: np.array(times) for name, times in given.items() if len(times)}
-            ports += given
-        starts = simulate(self.graph(arrivals), iterations=1, starts=True).starts
-        assert starts is not None
-        return {name: starts[name] for name in ports if name in starts}
 
 
 def _streams(streams: Mapping[str, list[int]], *outputs: str) -> StreamVectors:
@@ -177,6 +129,7 @@ def linear_case(
     vectors = _streams(streams, "results")
     first = work[0]
     exact = first.in_tiles >= sizes.lanes and first.out_tiles > sizes.lanes
+    cycles = int(sizes.compute_cycles(first.rows, first.in_tiles, first.out_tiles))
     # the closed form is that of a computation whose weights are there
     there = np.full(len(work), sizes.load_beats(first.in_tiles, first.out_tiles) + 2)
     return Case(
@@ -185,14 +138,9 @@ def linear_case(
         component=lambda: Linear(sizes),
         vectors=StreamVectors(vectors.inputs, vectors.results, arrivals={"compute": there}),
         graph=lambda arrivals: linear_graph(sizes, work, arrivals),
-        closed=Closed(
-            "compute",
-            "results",
-            first.rows * first.out_tiles,
-            int(sizes.compute_cycles(first.rows, first.in_tiles, first.out_tiles)),
-        )
+        closed=(Closed("compute", "results", first.rows * first.out_tiles, cycles),)
         if exact
-        else None,
+        else (),
         hls=_hls(lambda: hls.linear(sizes), vectors, "load"),
         resources=lambda: linear_resources(sizes),
     )
@@ -232,7 +180,7 @@ def attention_case(sizes: StreamingAttentionSizes, counts: Sequence[int], rng: R
         component=lambda: StreamingAttention(sizes),
         vectors=vectors,
         graph=lambda arrivals: streaming_attention_graph(sizes, counts, arrivals),
-        closed=Closed("command", "results", transfers, cycles),
+        closed=(Closed("command", "results", transfers, cycles),),
         hls=_hls(lambda: hls.streaming_attention(sizes), vectors, "command"),
         resources=lambda: streaming_attention_resources(sizes),
     )
@@ -259,7 +207,7 @@ def layer_norm_case(sizes: LayerNormSizes, counts: Sequence[int], rng: Rng) -> C
         component=lambda: LayerNorm(sizes),
         vectors=vectors,
         graph=lambda arrivals: layer_norm_graph(sizes, counts, arrivals),
-        closed=Closed("command", "results", transfers, cycles),
+        closed=(Closed("command", "results", transfers, cycles),),
         hls=_hls(lambda: hls.layer_norm(sizes), vectors, "command"),
         resources=lambda: layer_norm_resources(sizes),
     )
@@ -284,7 +232,7 @@ def gate_case(sizes: GateSizes, counts: Sequence[int], rng: Rng) -> Case:
         component=lambda: Gate(sizes),
         vectors=vectors,
         graph=lambda arrivals: gate_graph(sizes, counts, arrivals),
-        closed=Closed("command", "choices", counts[0], sizes.cycles(counts[0])),
+        closed=(Closed("command", "choices", counts[0], sizes.cycles(counts[0])),),
         hls=_hls(lambda: hls.gate(sizes), vectors, "command"),
         resources=lambda: gate_resources(sizes),
     )
@@ -316,7 +264,7 @@ def dispatch_case(sizes: DispatchSizes, counts: Sequence[int], rng: Rng) -> Case
         component=lambda: Dispatch(sizes),
         vectors=vectors,
         graph=lambda arrivals: dispatch_graph(sizes, loads, arrivals),
-        closed=Closed("command", "rows", counts[0] * sizes.top_k, cycles),
+        closed=(Closed("command", "rows", counts[0] * sizes.top_k, cycles),),
         hls=_hls(lambda: hls.dispatch(sizes), vectors, "command"),
         resources=lambda: dispatch_resources(sizes),
     )
@@ -370,7 +318,7 @@ def combine_case(
         component=lambda: Combine(sizes),
         vectors=vectors,
         graph=lambda arrivals: combine_graph(sizes, work, arrivals),
-        closed=Closed("command", "results", counts[0] * sizes.row_beats, cycles),
+        closed=(Closed("command", "results", counts[0] * sizes.row_beats, cycles),),
         hls=_hls(lambda: hls.combine(sizes), vectors, "command"),
         resources=lambda: combine_resources(sizes),
     )
