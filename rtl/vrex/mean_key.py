@@ -7,8 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from headrace.arch.vrex.mean_key import COUNT_BITS, MeanKeySizes
+from headrace.rtl.vrex.datapath import normalised
 from headrace.rtl.vrex.mean_lane import MeanLane
-from headrace.rtl.vrex.normalise import normalised
 
 __all__ = ["MeanKey"]
 

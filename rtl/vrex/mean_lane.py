@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from headrace.arch.vrex.mean_key import COUNT_BITS, QUOTIENT_BITS, MeanKeySizes
-from headrace.rtl.vrex.normalise import normalised
+from headrace.rtl.vrex.datapath import held, lost, normalised, shifted, unpacked
 
 __all__ = ["MeanLane"]
 
@@ -67,31 +67,24 @@ class MeanLane(wiring.Component):
         """Build the module."""
         m = Module()
         total, sign, scale = self._add(m)
-        shifted, zeros = normalised(m, total, "total")
+        total, zeros = normalised(m, total, "total")
         # total * 2^(scale - 134) over the count, from 1/2 to 2 as the quotient of both without
         # their leading zeros; with a quotient from 1 this is its exponent.
         exponent = Signal(signed(10))
         m.d.comb += exponent.eq(scale - zeros + self.zeros + _GUARD + 2)
-        exponent = Mux(shifted[-1], exponent, 0)
-        numerator, sign, exponent = self._held(m, "normal", shifted, sign, exponent)
+        exponent = Mux(total[-1], exponent, 0)
+        numerator, sign, exponent = self._held(m, "normal", total, sign, exponent)
         quotient, left, sign, exponent = self._divide(m, numerator, sign, exponent)
         m.d.comb += self.moved.eq(self._round(m, quotient, left, sign, exponent))
         return m
 
     def _held(self, m: Module, name: str, *values: Value) -> list[Value]:
-        """Return the values of the enabled cycle before."""
-        held = []
-        for number, value in enumerate(values):
-            register = Signal(value.shape(), name=f"{name}_{number}", reset_less=True)
-            with m.If(self.enable):
-                m.d.sync += register.eq(value)
-            held.append(register)
-        return held
+        return held(m, self.enable, name, *values)
 
     def _add(self, m: Module) -> tuple[Value, Value, Value]:
         """Return magnitude and sign of the sum, and the exponent of its unit, plus 134."""
-        key_sign, key, key_place = self.key[-1], *_unpacked(self.key)
-        sign, mean, place = self.mean[-1], *_unpacked(self.mean)
+        key_sign, key, key_place = self.key[-1], *unpacked(self.key)
+        sign, mean, place = self.mean[-1], *unpacked(self.mean)
         mean, place = Mux(self.fresh, 0, mean), Mux(self.fresh, 1, place)
         sign = Mux(self.fresh, key_sign, sign)
         key, key_place, key_sign, mean, place, sign = self._held(
@@ -114,7 +107,7 @@ class MeanLane(wiring.Component):
             m,
             "aligned",
             large,
-            _shifted(small, amount),
+            shifted(small, amount),
             sign ^ key_sign,
             Mux(key_small, sign, key_sign),
             (place + Mux(key_small, 0, distance) - _GUARD)[:10].as_signed(),
@@ -164,25 +157,9 @@ class MeanLane(wiring.Component):
         amount = Signal(4)
         m.d.comb += amount.eq(lower[:4] | lower[4:].any().replicate(4))
         kept = mantissa >> amount
-        left = left | _lost(mantissa, amount)
+        left = left | lost(mantissa, amount)
         up = kept[0] & (left | kept[1])
         # A mantissa with its hidden bit adds 1 to the exponent, as does one that rounds up to it.
         magnitude = ((field << 7) + kept[1:] + up)[:15]
         (moved,) = self._held(m, "moved", Cat(magnitude, sign))
         return moved
-
-
-def _unpacked(number: Value) -> tuple[Value, Value]:
-    """Return mantissa and exponent of a bfloat16: it is their magnitude in units of 2^-134."""
-    exponent = number[7:15]
-    return Cat(number[:7], exponent.any()), exponent | ~exponent.any()
-
-
-def _lost(value: Value, amount: Value) -> Value:
-    """Return whether a shift to the right loses a one."""
-    return (value & ((Const(1, 1) << amount) - 1)[: len(value)]).any()
-
-
-def _shifted(value: Value, amount: Value) -> Value:
-    """Return the value shifted to the right, with a one in its lowest bit if it loses any."""
-    return (value >> amount) | _lost(value, amount)

@@ -6,17 +6,26 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from headrace.arch.vrex.score_align import ROWS_INSIDE, SCORE_BITS, ScoreAlignSizes
+from headrace.arch.vrex.score_align import (
+    EXP_CYCLES,
+    ROWS_INSIDE,
+    SCORE_BITS,
+    TRANSFORMS,
+    ScoreAlignSizes,
+)
+from headrace.rtl.vrex.datapath import held, unpacked
+from headrace.rtl.vrex.exponential import ExponentialLane
 from headrace.rtl.vrex.minimum import MinimumTree
 
 __all__ = ["ScoreAlign"]
 
 _MANTISSA = 7
+_NOTHING = 0xFF80  # minus infinity, whose exponential is 0
 _LEFT = 2 * _MANTISSA  # bits below a mantissa of 8 before the shift to the right
 
 
 class ScoreAlign(wiring.Component):
-    """Align the bfloat16 scores of every row to the exponent of its largest one.
+    """Align the bfloat16 scores of every row, or their exponentials, to one exponent.
 
     Beats wait in a ring for the end of their row, when the exponent is known; a beat comes and a
     beat goes in every cycle. `ScoreAlignSizes.cycles` from a command to its last beat.
@@ -28,8 +37,8 @@ class ScoreAlign(wiring.Component):
     Attributes
     ----------
     command : stream
-        `clusters` (16 bits), 1 to `max_clusters`; `rows` (16), at least 1; `relu` (1): negative
-        scores count as 0.
+        `clusters` (16 bits), 1 to `max_clusters`; `rows` (16), at least 1; `transform` (2), a
+        number in `TRANSFORMS`; `exp` needs the exponentials.
     scores : stream
         `lanes` bfloat16 scores; `rows` rows of `beats(clusters)` beats. Lanes of clusters that do
         not exist may hold anything.
@@ -40,7 +49,7 @@ class ScoreAlign(wiring.Component):
     def __init__(self, sizes: ScoreAlignSizes) -> None:
         self.sizes = sizes
         command = data.StructLayout(
-            {"clusters": unsigned(16), "rows": unsigned(16), "relu": unsigned(1)}
+            {"clusters": unsigned(16), "rows": unsigned(16), "transform": unsigned(2)}
         )
         self._scores = data.ArrayLayout(unsigned(SCORE_BITS), sizes.lanes)
         aligned = data.ArrayLayout(signed(SCORE_BITS), sizes.lanes)
@@ -57,21 +66,25 @@ class ScoreAlign(wiring.Component):
         m = Module()
         word = data.StructLayout({"scores": self._scores, "last": unsigned(1)})
         m.submodules.ring = ring = memory.Memory(shape=word, depth=self.sizes.memory_words, init=[])
-        m.submodules.tops = tops = memory.Memory(shape=unsigned(9), depth=ROWS_INSIDE, init=[])
+        top = data.StructLayout(
+            {"top": unsigned(9)}
+            | ({"exp": unsigned(1), "largest": unsigned(SCORE_BITS)} if self.sizes.exp else {})
+        )
+        m.submodules.tops = tops = memory.Memory(shape=top, depth=ROWS_INSIDE, init=[])
         write, read = ring.write_port(), ring.read_port()
         pointer_bits = self.sizes.memory_words.bit_length()  # one more than an address has
         known, given = Signal(pointer_bits), Signal(pointer_bits)
         left = Signal()
-        first = self._take(m, write, given, left)
-        self._find_top(m, write, first, tops.write_port(), known)
+        first, exp = self._take(m, write, given, left)
+        self._find_top(m, write, first, exp, tops.write_port(), known)
         self._give(m, read, tops.read_port(domain="comb"), known, given, left)
         return m
 
-    def _take(self, m: Module, write: Any, given: Value, left: Value) -> Value:
-        """Write scores into the ring, cleared where none is; return whether a row begins."""
+    def _take(self, m: Module, write: Any, given: Value, left: Value) -> tuple[Value, Value]:
+        """Write scores into the ring; return whether a row begins, and if it is exponential."""
         sizes = self.sizes
         command, scores = self.command, self.scores
-        busy, relu = Signal(), Signal()
+        busy, relu, exp = Signal(), Signal(), Signal()
         rows, last_lane = Signal(16), Signal(sizes.lane_bits)
         word, last_word = Signal(sizes.word_bits), Signal(sizes.word_bits)
         taken, inside = Signal.like(given), Signal(range(ROWS_INSIDE + 1))
@@ -88,37 +101,42 @@ class ScoreAlign(wiring.Component):
             score = scores.payload[lane]
             exists = ~last | (last_lane >= lane) if lane else Const(1, 1)
             kept = exists & ~(relu & score[-1])
-            m.d.comb += write.data.scores[lane].eq(Mux(kept, score, 0))
+            m.d.comb += write.data.scores[lane].eq(Mux(kept, score, Mux(exp, _NOTHING, 0)))
         with m.If(command.valid & command.ready):
             m.d.sync += [
                 busy.eq(1),
-                relu.eq(command.payload.relu),
+                relu.eq(command.payload.transform == TRANSFORMS.index("relu")),
                 rows.eq(command.payload.rows),
                 last_lane.eq(highest[: sizes.lane_bits]),
                 last_word.eq(highest[sizes.lane_bits :]),
             ]
+            if sizes.exp:
+                m.d.sync += exp.eq(command.payload.transform == TRANSFORMS.index("exp"))
         ended = write.en & last
         m.d.sync += inside.eq(inside + ended - left)
         with m.If(write.en):
             m.d.sync += [taken.eq(taken + 1), word.eq(Mux(last, 0, word + 1))]
         with m.If(ended):
             m.d.sync += [rows.eq(rows - 1), busy.eq(rows != 1)]
-        return word == 0
+        return word == 0, exp
 
-    def _find_top(self, m: Module, write: Any, first: Value, top: Any, known: Signal) -> None:
-        """Note where every whole row ends, and its exponent as `_top` gives it."""
+    def _find_top(
+        self, m: Module, write: Any, first: Value, exp: Value, top: Any, known: Signal
+    ) -> None:
+        """Note where every whole row ends, and its largest score or that one's exponent."""
         sizes = self.sizes
         m.submodules.tree = tree = MinimumTree(sizes.lanes, SCORE_BITS)
         for lane in range(sizes.lanes):
-            # The largest magnitude is the lowest complement.
-            magnitude = write.data.scores[lane][: SCORE_BITS - 1]
-            m.d.comb += tree.terms[lane].eq(~Cat(magnitude, Const(0, 1)))
-        flags: Value = Cat(write.en, write.en & write.data.last, first)
+            # The largest magnitude, or number, is the lowest complement.
+            score = write.data.scores[lane]
+            magnitude = score[: SCORE_BITS - 1]
+            m.d.comb += tree.terms[lane].eq(~Mux(exp & score[-1], -magnitude, magnitude))
+        flags: Value = Cat(write.en, write.en & write.data.last, first, exp)
         for stage in range(sizes.tree_stages):
-            later = Signal(3, name=f"flags_{stage}")
+            later = Signal(4, name=f"flags_{stage}")
             m.d.sync += later.eq(flags)
             flags = later
-        valid, last, first = flags
+        valid, last, first, exp = flags
         least, ended = Signal(signed(SCORE_BITS)), Signal()
         seen = Signal.like(known)
         m.d.sync += ended.eq(last)
@@ -126,7 +144,13 @@ class ScoreAlign(wiring.Component):
             m.d.sync += seen.eq(seen + 1)
             with m.If(first | (tree.least < least)):
                 m.d.sync += least.eq(tree.least)
-        m.d.comb += [top.en.eq(ended), top.data.eq(self._top(m, ~least[: SCORE_BITS - 1]))]
+        m.d.comb += [top.en.eq(ended), top.data.top.eq(self._top(m, ~least[: SCORE_BITS - 1]))]
+        if sizes.exp:
+            sign = ~least[-1]
+            largest = Mux(sign, least + 1, ~least)[: SCORE_BITS - 1]
+            of_row = Signal()
+            m.d.sync += of_row.eq(exp)
+            m.d.comb += [top.data.exp.eq(of_row), top.data.largest.eq(Cat(largest, sign))]
         with m.If(ended):
             m.d.sync += [known.eq(seen), top.addr.eq(top.addr + 1)]
 
@@ -150,42 +174,50 @@ class ScoreAlign(wiring.Component):
     ) -> None:
         """Read the beats of whole rows and shift them; tell when the last one of a row leaves."""
         aligned = self.aligned
-        fetched, measured, go = Signal(), Signal(), Signal()
-        lasts = Signal(2)
+        there, go = Signal(self.sizes.read_cycles), Signal()
+        lasts = Signal(self.sizes.read_cycles - 1)
         m.d.comb += [
             go.eq(~aligned.valid | aligned.ready),
             read.en.eq(go),
             read.addr.eq(given),
+            aligned.valid.eq(there[-1]),
             left.eq(aligned.valid & aligned.ready & lasts[-1]),
         ]
         with m.If(go):
             m.d.sync += [
-                fetched.eq(known != given),
                 given.eq(given + (known != given)),
-                measured.eq(fetched),
-                aligned.valid.eq(measured),
+                there.eq(Cat(known != given, there)),
                 lasts.eq(Cat(read.data.last, lasts)),
-                top.addr.eq(top.addr + (fetched & read.data.last)),
+                top.addr.eq(top.addr + (there[0] & read.data.last)),
             ]
+        exp = self._later(m, go, top.data.exp, "exp", EXP_CYCLES - 1) if self.sizes.exp else None
         for lane in range(self.sizes.lanes):
-            shifted = self._shift(m, go, read.data.scores[lane], top.data, lane)
+            score = read.data.scores[lane]
+            result = self._shift(m, go, score, top.data.top, lane)
+            if exp is not None:
+                m.submodules[f"exponential_{lane}"] = power = ExponentialLane()
+                m.d.comb += [
+                    power.enable.eq(go),
+                    power.score.eq(score),
+                    power.largest.eq(top.data.largest),
+                ]
+                result = self._later(m, go, result, f"aligned_{lane}", EXP_CYCLES - 2)
+                result = Mux(exp, power.result, result)
             with m.If(go):
-                m.d.sync += aligned.payload[lane].eq(shifted)
+                m.d.sync += aligned.payload[lane].eq(result)
+
+    @staticmethod
+    def _later(m: Module, go: Value, value: Value, name: str, cycles: int) -> Value:
+        for cycle in range(cycles):
+            (value,) = held(m, go, f"{name}_{cycle}", value)
+        return value
 
     @staticmethod
     def _shift(m: Module, go: Value, score: Value, top: Value, lane: int) -> Value:
         """Return a score in units of the row's exponent, a cycle later."""
-        exponent = score[_MANTISSA : SCORE_BITS - 1]
-        normal = exponent.any()
-        distance = (top - (exponent | ~normal))[:9]
-        mantissa = Signal(_MANTISSA + 1, name=f"mantissa_{lane}")
-        shift = Signal(5, name=f"shift_{lane}")
-        sign = Signal(name=f"sign_{lane}")
-        with m.If(go):
-            m.d.sync += [
-                mantissa.eq(Cat(score[:_MANTISSA], normal)),
-                shift.eq(distance[:5] | distance[5:].any().replicate(5)),
-                sign.eq(score[-1]),
-            ]
+        mantissa, exponent = unpacked(score)
+        distance = (top - exponent)[:9]
+        shift = distance[:5] | distance[5:].any().replicate(5)
+        mantissa, shift, sign = held(m, go, f"distance_{lane}", mantissa, shift, score[-1])
         shifted = (Cat(Const(0, _LEFT), mantissa) >> shift)[: SCORE_BITS - 1]
         return Mux(sign, -shifted, shifted)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.arch.vrex.score_align import READ_CYCLES, ROWS_INSIDE, ScoreAlignSizes
+from headrace.arch.vrex.score_align import ROWS_INSIDE, ScoreAlignSizes
 from headrace.errors import InputError
 from headrace.sim.graph import IntArray, StreamGraph
 from headrace.sim.parts import Part
@@ -86,8 +86,8 @@ def add_score_align(part: Part, sizes: ScoreAlignSizes, work: Sequence[ScoreAlig
     part.add_port("command", len(work))
     part.add_port("scores", sum(row_beats))
     part.add_port("aligned", sum(row_beats))
-    part.add_node("top", phases=sum(rows), latency=sizes.latency - READ_CYCLES - 1)
-    part.add_node("read", phases=sum(row_beats), latency=READ_CYCLES)
+    part.add_node("top", phases=sum(rows), latency=sizes.latency - sizes.read_cycles - 1)
+    part.add_node("read", phases=sum(row_beats), latency=sizes.read_cycles)
 
     part.add_edge("command", "scores", consume=firsts(commands))
     part.add_edge("scores", "command", produce=lasts(commands), initial=1, name="taken")

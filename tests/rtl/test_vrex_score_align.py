@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.arch.vrex.score_align import ScoreAlignSizes
+from headrace.arch.vrex.score_align import TRANSFORMS, ScoreAlignSizes
 from headrace.errors import InputError
 from headrace.models.kernels.retrieval import align_scores, round_to_bfloat16, transform_scores
 from headrace.rtl.lint import lint
@@ -28,12 +28,13 @@ class Work:
     """Rows of one command, as bits of bfloat16."""
 
     bits: Any  # rows, clusters
-    relu: bool = False
+    transform: str = "raw"
 
 
-def draw_sizes(rng):
-    lanes = int(rng.choice([2, 4, 8, 16]))
-    return ScoreAlignSizes(lanes=lanes, max_clusters=int(rng.integers(lanes, 9 * lanes)))
+def draw_sizes(rng, **more):
+    drawn = {"lanes": int(rng.choice([2, 4, 8])), "exp": bool(rng.integers(2)), **more}
+    most = int(rng.integers(drawn["lanes"], 9 * drawn["lanes"]))
+    return ScoreAlignSizes(max_clusters=most, **drawn)
 
 
 def draw_row(rng, clusters):
@@ -60,7 +61,7 @@ def draw_work(rng, sizes, rows=None):
     clusters = int(rng.integers(1, sizes.max_clusters + 1))
     rows = int(rng.integers(1, 6)) if rows is None else rows
     bits = np.stack([draw_row(rng, clusters) for _ in range(rows)])
-    return Work(bits, relu=bool(rng.integers(3) == 0))
+    return Work(bits, str(rng.choice(TRANSFORMS if sizes.exp else TRANSFORMS[:2])))
 
 
 def values(bits):
@@ -68,7 +69,8 @@ def values(bits):
 
 
 def reference(work):
-    return align_scores(transform_scores(values(work.bits), "relu" if work.relu else "raw"))
+    with np.errstate(over="ignore"):  # of a difference, whose exponential is 0
+        return align_scores(transform_scores(values(work.bits), work.transform))
 
 
 def beats(rows, lanes, fill):
@@ -83,7 +85,7 @@ def streams(sizes, works, rng, results=None, **more):
     inputs = {"command": [], "scores": []}
     for work in works:
         rows, clusters = work.bits.shape
-        inputs["command"].append(clusters | rows << 16 | int(work.relu) << 32)
+        inputs["command"].append(clusters | rows << 16 | TRANSFORMS.index(work.transform) << 32)
         inputs["scores"] += beats(work.bits, sizes.lanes, rng)
     if results is None:
         results = [beat for w in works for beat in beats(reference(w), sizes.lanes, None)]
@@ -118,28 +120,34 @@ def test_integers_do_not_depend_on_stalls(seed):
 
 
 @pytest.mark.parametrize(
-    ("row", "relu", "aligned"),
+    ("row", "transform", "aligned"),
     [
-        ([1.5, -1.0, 2**-7, 129 / 128 * 2**-9], False, [24576, -16384, 128, 32]),
-        ([1.5, -1.0, 2**-7, -(129 / 128) * 2**-14], True, [24576, 0, 128, 0]),
-        ([0.0, -0.0, 0.0], False, [0, 0, 0]),
-        ([-1.0, -3.0, -0.0], True, [0, 0, 0]),
+        ([1.5, -1.0, 2**-7, 129 / 128 * 2**-9], "raw", [24576, -16384, 128, 32]),
+        ([1.5, -1.0, 2**-7, -(129 / 128) * 2**-14], "relu", [24576, 0, 128, 0]),
+        ([0.0, -0.0, 0.0], "raw", [0, 0, 0]),
+        ([-1.0, -3.0, -0.0], "relu", [0, 0, 0]),
         # 2^-14 of the largest is 1, anything less 0, on both sides
-        ([1.0, -(2**-14), 255 / 128 * 2**-14, -255 / 128 * 2**-15], False, [16384, -1, 1, 0]),
-        ([2.0**127 * 255 / 128, -(2.0**113), 2.0**112], False, [32640, -1, 0]),
+        ([1.0, -(2**-14), 255 / 128 * 2**-14, -255 / 128 * 2**-15], "raw", [16384, -1, 1, 0]),
+        ([2.0**127 * 255 / 128, -(2.0**113), 2.0**112], "raw", [32640, -1, 0]),
         # subnormal numbers are aligned to a subnormal one
-        ([2.0**-133, -(2.0**-133)], False, [16384, -16384]),
-        ([2.0**-127, -(2.0**-133), 3 * 2.0**-133], False, [16384, -256, 768]),
+        ([2.0**-133, -(2.0**-133)], "raw", [16384, -16384]),
+        ([2.0**-127, -(2.0**-133), 3 * 2.0**-133], "raw", [16384, -256, 768]),
         # and to the least normal one: no bit is lost
-        ([2.0**-126, 127 * 2.0**-133, -(2.0**-133)], False, [16384, 16256, -128]),
+        ([2.0**-126, 127 * 2.0**-133, -(2.0**-133)], "raw", [16384, 16256, -128]),
+        # e^-3 = 204 / 2^12, e^-6 = 162 / 2^16, e^-3.5 = 247 / 2^13 as bfloat16
+        ([1.0, -2.0, 0.5 - 3, 4.0], "exp", [816, 40, 24, 16384]),
+        ([-0.0, 0.0, -3.5, -3.0], "exp", [16384, 16384, 494, 816]),
+        ([2.0**127 * 255 / 128, -(2.0**127), 2.0**127], "exp", [16384, 0, 0]),
+        ([-(2.0**127) * 255 / 128] * 3, "exp", [16384] * 3),
+        ([2.0**-133, -(2.0**-133), 0.0], "exp", [16384] * 3),
     ],
 )
-def test_rows_at_the_edges(row, relu, aligned):
-    sizes = ScoreAlignSizes(lanes=4, max_clusters=4)
+def test_rows_at_the_edges(row, transform, aligned):
+    sizes = ScoreAlignSizes(lanes=4, max_clusters=4, exp=True)
     bits = np.array([row], np.float32).view(np.uint32) >> 16
     assert values(bits).tolist() == [row]
     results = beats(np.array([aligned]), 4, None)
-    vectors = streams(sizes, [Work(bits, relu)], np.random.default_rng(0), results=results)
+    vectors = streams(sizes, [Work(bits, transform)], np.random.default_rng(0), results=results)
     assert simulate_streams(ScoreAlign(sizes), vectors, LIMIT).results["aligned"] == results
 
 
@@ -163,6 +171,35 @@ def test_every_score_below_every_distance():
         run_free(sizes, [Work((grid + (shift << 7))[None])], np.random.default_rng(shift))
 
 
+def exponentials(numbers, largest):
+    """Return a row of numbers, all less or all negative, and the largest one."""
+    row = np.maximum(numbers, largest) if largest >> 15 else numbers
+    work = Work(np.append(row, largest)[None], "exp")
+    assert (reference(work)[0, -1], reference(work).min()) == (16384, 0)
+    return work
+
+
+EXPONENTIALS = ScoreAlignSizes(lanes=8, max_clusters=32768, exp=True)
+
+
+def test_exponentials_that_are_not_1_or_0():
+    """From -2^-10 to -16."""
+    numbers = np.arange(0xBA80, 0xC181)
+    run_free(EXPONENTIALS, [exponentials(numbers, 0)], np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_every_exponential_in_verilator():
+    """Of all numbers that are not positive, below several largest ones."""
+    numbers = 0x8000 | np.arange(0x7F80)
+    largest = (0x0000, 0x0001, 0x3D33, 0x3F80, 0x4049, 0x42FF, 0x8001, 0xBD33, 0xBFC3)
+    works = [exponentials(numbers, bits) for bits in largest]
+    vectors = streams(EXPONENTIALS, works, np.random.default_rng(0))
+    verilog = to_verilog(ScoreAlign(EXPONENTIALS), "unit")
+    done = run_regression(verilog, "unit", vectors, "verilator")
+    assert done.passed, done.message
+
+
 def test_cycles_are_exact():
     rng = np.random.default_rng(7)
     for _ in range(50):
@@ -173,12 +210,12 @@ def test_cycles_are_exact():
         assert run.cycles == sizes.cycles(clusters, rows), (sizes, work)
 
 
-@pytest.mark.parametrize("lanes", [2, 64])
-@pytest.mark.parametrize("beat_count", [1, 2, 9])
-def test_a_beat_comes_and_goes_in_every_cycle(lanes, beat_count):
+@pytest.mark.parametrize("lanes", [2, 32])
+@pytest.mark.parametrize(("beat_count", "exp"), [(1, False), (1, True), (2, False), (9, True)])
+def test_a_beat_comes_and_goes_in_every_cycle(lanes, beat_count, exp):
     """Also with rows of one beat, and the largest rows."""
     rng = np.random.default_rng(beat_count)
-    sizes = ScoreAlignSizes(lanes=lanes, max_clusters=beat_count * lanes)
+    sizes = ScoreAlignSizes(lanes=lanes, max_clusters=beat_count * lanes, exp=exp)
     bits = np.stack([draw_row(rng, sizes.max_clusters) for _ in range(40)])
     run = run_free(sizes, [Work(bits)] * 2, rng)
     taken = run.times["scores"].reshape(2, -1)
@@ -212,7 +249,7 @@ def test_sizes_of_the_paper():
 @pytest.mark.parametrize("simulator", ["icarus", "verilator"])
 def test_verilog_agrees_under_stalls(simulator):
     rng = np.random.default_rng(11)
-    sizes = ScoreAlignSizes(lanes=4, max_clusters=22)
+    sizes = ScoreAlignSizes(lanes=4, max_clusters=22, exp=True)
     works = [draw_work(rng, sizes) for _ in range(40)]
     stall = dict.fromkeys(PORTS, 0.3)
     vectors = streams(sizes, works, rng, stall=stall)
@@ -233,7 +270,9 @@ def test_verilog_agrees_on_many_rows(simulator, seed):
     assert done.passed, done.message
 
 
-@pytest.mark.parametrize("sizes", [ScoreAlignSizes(), ScoreAlignSizes(lanes=2, max_clusters=2)])
+@pytest.mark.parametrize(
+    "sizes", [ScoreAlignSizes(), ScoreAlignSizes(lanes=2, max_clusters=2, exp=True)]
+)
 def test_verilog_is_clean(sizes):
     unit = ScoreAlign(sizes)
     report = lint(to_verilog(unit, "score_align"), "score_align")

@@ -22,7 +22,8 @@ BURSTS = (1, 1, 9, 64)  # transfers that come no sooner than the last of them
 def draw(rng, commands=None):
     """Return sizes, the works of some commands and their vectors; rows are short or long."""
     lanes = int(rng.choice([2, 4, 16]))
-    sizes = ScoreAlignSizes(lanes=lanes, max_clusters=lanes * int(rng.integers(1, 24)))
+    most = lanes * int(rng.integers(1, 24))
+    sizes = ScoreAlignSizes(lanes=lanes, max_clusters=most, exp=bool(rng.integers(2)))
     inputs, aligned, work = {"command": [], "scores": []}, [], []
     for _ in range(commands or rng.integers(1, 5)):
         most = int(rng.choice([1, lanes, sizes.max_clusters]))
@@ -115,8 +116,8 @@ def test_every_transfer_of_the_verilog(simulator):
 @pytest.mark.parametrize("seed", range(40))
 def test_formula_is_exact(seed):
     rng = np.random.default_rng(seed)
-    sizes = ScoreAlignSizes(lanes=int(rng.choice([2, 16, 256])))
-    clusters, rows = int(rng.integers(1, 4097)), int(rng.integers(1, 12))
+    sizes = ScoreAlignSizes(lanes=int(rng.choice([2, 16, 256])), exp=bool(rng.integers(2)))
+    clusters, rows = int(rng.integers(1, rng.choice([17, 4097]))), int(rng.integers(1, 40))
     work = [ScoreAlignWork(clusters=clusters, rows=rows)]
     times = predicted(sizes, work, StreamVectors({}, {}))
     assert times["aligned"][-1] - times["command"][0] + 1 == sizes.cycles(clusters, rows)
