@@ -44,6 +44,9 @@ class VideoDialogue:
     network : Network
         A causal language model. Its longest sequence is no limit here: long streams are the
         question that retrieval answers.
+    vision : Network
+        A vision transformer that reads every frame; SigLIP-L by default, with a class token that
+        the original has not. Its attention pooling is left out.
     history : int
         Tokens per stream whose keys and values are there before the first frame.
     frames, frame_tokens, question_tokens, answer_tokens : int
@@ -59,6 +62,7 @@ class VideoDialogue:
     """
 
     network: Network = field(default_factory=lambda: load_network("llama-3-8b"))
+    vision: Network = field(default_factory=lambda: load_network("siglip-large-384"))
     history: int = 0
     frames: int = 26
     frame_tokens: int = 10
@@ -75,6 +79,8 @@ class VideoDialogue:
                 raise InputError(f"{name} = {value}; an integer from {low} to {_LIMIT} is needed")
         if self.network.kv_bytes_per_token == 0:
             raise InputError(f"{self.network.name}: keeps no keys and values; a decoder is needed")
+        if self.vision.family != "vit":
+            raise InputError(f"{self.vision.name}: reads no images; a vision transformer is needed")
 
     def passes(self) -> Iterator[Pass]:
         """Yield the passes in order."""
@@ -102,8 +108,24 @@ class VideoDialogue:
         """Bytes of keys and values that a pass adds, all streams and layers."""
         return self.kv_bytes(each.tokens)
 
+    @property
+    def projector_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of the two linears that make the tower's features tokens."""
+        hidden = self.network.hidden_size
+        return (self.vision.hidden_size, hidden), (hidden, hidden)
+
+    @property
+    def vision_parameters(self) -> int:
+        """Weights of the vision tower and the projector."""
+        return self.vision.parameters + sum(i * o for i, o in self.projector_shapes)
+
+    def vision_macs(self) -> int:
+        """Multiply-accumulates that make one frame of every stream tokens."""
+        projector = self.frame_tokens * sum(i * o for i, o in self.projector_shapes)
+        return self.batch * (self.vision.macs(self.vision.max_positions) + projector)
+
     def macs(self, each: Pass) -> int:
-        """Multiply-accumulates of a pass with full attention, all streams.
+        """Multiply-accumulates of the language model in a pass with full attention, all streams.
 
         Only the last token of a pass goes through the LM head.
         """

@@ -8,7 +8,7 @@ from headrace.arch.point import Point
 from headrace.arch.vrex.machine import CoreSizes, core_sizes, resources
 from headrace.errors import InputError
 from headrace.models.kv_policies import StepTrace
-from headrace.models.network import Network, load_network
+from headrace.models.network import Network
 from headrace.models.streaming import VideoDialogue
 from headrace.sim.budget import Phase
 from headrace.sim.roofline import Roof
@@ -21,9 +21,6 @@ from headrace.sim.vrex.traces import DialogueTraces, traces_of
 from headrace.sim.workload import Workload
 
 __all__ = ["METRICS", "simulate"]
-
-VISION = "siglip-large-384"
-"""Preset of the vision tower, of VideoLLM-Online."""
 
 _VALUE_BYTES = 2
 _STAGES = ("frame", "question", "answer")
@@ -99,7 +96,8 @@ METRICS = (
     "area_mm2",
     "peak_tflops",
 )
-"""Names of the metrics: seconds per frame (all streams), frames per second of each stream, time
+"""Names of the metrics: seconds from frame to frame (all streams; with the vision tower beside the
+language model a frame is done one later), frames per second of each stream, time
 per output token, of the question and of all; average watts and joules of a frame and of a token
 of the answer; share of a frame's time that prediction takes; shares of the cached tokens attended
 to; bytes over the link per frame and token; area of the cores; peak of the arithmetic."""
@@ -128,7 +126,6 @@ class _Run:
     ) -> None:
         self.point, self.platform, self.dialogue, self.traces = point, platform, dialogue, traces
         self.sizes: CoreSizes | None = core_sizes(point) if platform.is_asic else None
-        self.vision = load_network(VISION)
         self.model = LayerModel(
             network=dialogue.network,
             processor=platform.processor,
@@ -210,25 +207,20 @@ class _Run:
         Beside the language model only what does not fit into its waiting is left of the time:
         arithmetic while `others` wait for memory or link, and the read of the tower's weights.
         """
-        net, batch = self.vision, self.dialogue.batch
-        hidden = self.dialogue.network.hidden_size
-        rows = batch * net.max_positions
-        product = self.platform.processor.product_s
-        seconds = 0.0
+        dialogue, processor = self.dialogue, self.platform.processor
+        net, tokens = dialogue.vision, dialogue.batch * dialogue.frame_tokens
+        rows = dialogue.batch * net.max_positions
+        attention = sum(op.macs(net.max_positions) for op in net.operators_of("attention"))
+        seconds = processor.macs_s(dialogue.batch * attention)
         for op in net.operators_of("matmul"):
-            seconds += product(rows, op.in_features, op.out_features)
-        attention = batch * sum(o.macs(net.max_positions) for o in net.operators_of("attention"))
-        seconds += self.platform.processor.macs_s(attention)
-        tokens = batch * self.dialogue.frame_tokens
-        seconds += product(tokens, net.hidden_size, hidden) + product(tokens, hidden, hidden)
-        projector = hidden * (net.hidden_size + hidden)
-        macs = batch * net.macs(net.max_positions) + tokens * projector
-        size = _VALUE_BYTES * (net.parameters + projector)
+            seconds += processor.product_s(rows, op.in_features, op.out_features)
+        for inputs, outputs in dialogue.projector_shapes:
+            seconds += processor.product_s(tokens, inputs, outputs)
         if self.point.text("vision") == "beside":
-            compute = self.platform.processor.macs_s
-            slack = sum(max(0.0, span.seconds - compute(span.macs)) for span in others)
+            slack = sum(max(0.0, span.seconds - processor.macs_s(span.macs)) for span in others)
             seconds -= min(seconds, slack)
-        return self._span("vision", seconds, macs, size)
+        size = _VALUE_BYTES * dialogue.vision_parameters
+        return self._span("vision", seconds, dialogue.vision_macs(), size)
 
     def _head(self) -> Span:
         """Return the LM head for the last token: after a frame it tells whether to speak."""

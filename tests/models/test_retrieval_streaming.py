@@ -70,3 +70,13 @@ def test_refusals_are_one_line(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         VideoDialogue(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_vision_tower():
+    """SigLIP-L on 577 positions: 24 layers of 12 x 1024^2 weights, scores and values beside."""
+    dialogue = VideoDialogue(batch=2)
+    layer = 577 * (12 * 1024**2 + 2 * 577 * 1024)
+    embedding, projector = 576 * 1024 * 768, 10 * (1024 * 4096 + 4096**2)
+    assert dialogue.vision_macs() == 2 * (24 * layer + embedding + projector)
+    with pytest.raises(InputError, match="reads no images"):
+        VideoDialogue(vision=dialogue.network)

@@ -135,7 +135,8 @@ def _show(console: "Console", title: str, outcome: "Simulation", files: list[str
     counts = [[name, *r.as_dict().values()] for name, r in outcome.resources.items()]
     whole = sum(outcome.resources.values(), Resources()).as_dict()
     heads = ["module", *(name.upper() for name in whole)]
-    console.print(table("resources", heads, [*counts, ["total", *whole.values()]]))
+    if counts:  # an ASIC has none of an FPGA's
+        console.print(table("resources", heads, [*counts, ["total", *whole.values()]]))
     for stage, watts in outcome.power.items():
         parts = ", ".join(f"{consumer} {power:.3g} W" for consumer, power in watts.items())
         console.print(f"{stage}: {parts}", markup=False)
