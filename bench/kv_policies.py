@@ -82,6 +82,7 @@ def policies(steps: list[Step], budget: int = 64) -> dict[str, Callable[[], KvPo
         ),
         "ReSV, exp": resv,
         "ReSV, exp, 16 buckets": lambda: resv(buckets=16),
+        "ReSV, exp, 64 buckets": lambda: resv(buckets=64),
         "ReSV, raw": lambda: resv(transform="raw"),
         "ReSV, relu": lambda: resv(transform="relu"),
         "ReSV, exp, ratio 0.7": lambda: resv(ratio=0.7),
