@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.arch.vrex.exponential import lines
 from headrace.arch.vrex.score_align import TRANSFORMS, ScoreAlignSizes
 from headrace.errors import InputError
 from headrace.models.kernels.retrieval import align_scores, round_to_bfloat16, transform_scores
@@ -172,10 +173,10 @@ def test_every_score_below_every_distance():
 
 
 def exponentials(numbers, largest):
-    """Return a row of numbers, all less or all negative, and the largest one."""
+    """Return a row of numbers and the largest one; numbers above are cut."""
     row = np.maximum(numbers, largest) if largest >> 15 else numbers
     work = Work(np.append(row, largest)[None], "exp")
-    assert (reference(work)[0, -1], reference(work).min()) == (16384, 0)
+    assert reference(work)[0, -1] == 16384
     return work
 
 
@@ -183,9 +184,16 @@ EXPONENTIALS = ScoreAlignSizes(lanes=8, max_clusters=32768, exp=True)
 
 
 def test_exponentials_that_are_not_1_or_0():
-    """From -2^-10 to -16."""
-    numbers = np.arange(0xBA80, 0xC181)
-    run_free(EXPONENTIALS, [exponentials(numbers, 0)], np.random.default_rng(0))
+    """From -2^-10 to -16; and of differences that are rounded, from 4 down to 2^-9."""
+    below_zero, below_four = np.arange(0xBA80, 0xC181), np.arange(0x3B00, 0x4081)
+    works = [exponentials(below_zero, 0), exponentials(below_four, 0x4080)]
+    assert [reference(work).min() for work in works] == [0, 300]  # e^-4 = 300.1 * 2^-14
+    run_free(EXPONENTIALS, works, np.random.default_rng(0))
+
+
+def test_lines_are_small():
+    starts, slopes = zip(*lines(), strict=True)
+    assert (len(starts), max(starts).bit_length(), max(slopes).bit_length()) == (64, 23, 7)
 
 
 @pytest.mark.slow
