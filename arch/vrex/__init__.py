@@ -20,6 +20,7 @@ VREX = Design(
     faces={
         "rtl": "headrace.rtl.vrex:RTL",
         "sim": "headrace.sim.vrex.machine:simulate",
+        "verify": "headrace.verification.vrex:VERIFY",
         "reproduce": "headrace.search.reproduce.vrex:rows",
     },
 )

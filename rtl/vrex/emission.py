@@ -22,7 +22,7 @@ from headrace.rtl.vrex.retrieval_engine import RetrievalEngine
 from headrace.rtl.vrex.score_align import ScoreAlign
 from headrace.rtl.vrex.threshold import ThresholdUnit
 
-__all__ = ["RTL", "UNITS", "VrexRtl", "unit"]
+__all__ = ["MAPPED", "RTL", "UNITS", "VrexRtl", "unit"]
 
 UNITS = {
     "hash_cluster": HashCluster,

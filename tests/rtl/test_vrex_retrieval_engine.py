@@ -1,9 +1,7 @@
 """The retrieval engine against the reference: table, then selection, then placement."""
 
-import importlib.util
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,16 +17,29 @@ from headrace.rtl.simulators import SIMULATORS
 from headrace.rtl.streams import run_regression, simulate_streams
 from headrace.rtl.verilog import to_verilog
 from headrace.rtl.vrex.retrieval_engine import RetrievalEngine
-
-_SPEC = importlib.util.spec_from_file_location(
-    "vrex_frames", Path(__file__).parent / "vrex_frames.py"
-)
-_frames = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_frames)
-Command, Dialogue, Layer = _frames.Command, _frames.Dialogue, _frames.Layer
-drawn_sizes, vectors = _frames.drawn_sizes, _frames.vectors
+from headrace.verification.vrex_frames import INPUTS, RESULTS, Command, Dialogue, Layer, timed
+from headrace.verification.vrex_frames import engine_vectors as vectors
 
 LIMIT = 200_000
+
+
+def drawn_sizes(rng):
+    clusters, lanes = rng.randint(16, 40), rng.choice([4, 8])
+    return RetrievalEngineSizes(
+        hash_cluster=HashClusterSizes(
+            accumulators=rng.choice([1, 4]), clusters=clusters, frame_tokens=rng.choice([2, 8])
+        ),
+        threshold=ThresholdSizes(
+            lanes=lanes, max_clusters=-(-clusters // lanes) * lanes, buckets=rng.choice([3, 8])
+        ),
+        kv_management=KvManagementSizes(
+            layers=rng.randint(2, 4),
+            resident=rng.choice([1, 5, 16]),
+            clusters=clusters + rng.randint(0, 5),
+            extent_tokens=rng.choice([1, 4, 8]),
+            extents=rng.randint(4, 40),
+        ),
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,34 +54,6 @@ def test_frames_with_and_without_stalls(seed):
     stalled = simulate_streams(RetrievalEngine(sizes), stalling, LIMIT)
     assert stalled.results == streams.results
     assert stalled.cycles > free.cycles
-
-
-def sorting_cycles(sizes, one, clusters):
-    """Return the cycles of a command's tokens, with so many clusters before it."""
-    if not one.codes:
-        return len(one.rows) + 1
-    held = 0 if one.clear else clusters
-    opens = [bool(new) for _, new, _ in one.assignments]
-    return sizes.hash_cluster.cycles(opens, clusters=held, rows=len(one.rows))
-
-
-def timed(sizes, commands):
-    """Return for each command its cycles, and whether they are the formula's.
-
-    Without a formula are commands that begin a layer, or choose nothing: a number that is enough.
-    """
-    clusters, cycles = 0, []
-    for one in commands:
-        sorting = sorting_cycles(sizes, one, clusters)
-        clusters = 0 if one.clear else clusters
-        clusters += len(one.rows) + sum(new for _, new, _ in one.assignments)
-        exact = one.scores is not None and (one.rows or not one.clear)
-        if one.scores is None:
-            cycles.append((sorting + sizes.kv_management.clusters + 20, False))
-        else:
-            total = sizes.cycles(sorting, one.walked, one.chosen, one.offloaded)
-            cycles.append((total + (not exact) * sizes.kv_management.clusters, bool(exact)))
-    return cycles
 
 
 def check_cycles(seed, frames):
@@ -147,7 +130,7 @@ def test_the_next_frame_is_sorted_while_clusters_are_chosen():
 
 
 def stalled(sizes, commands, seed):
-    ports = (*_frames.INPUTS, *_frames.RESULTS)
+    ports = (*INPUTS, *RESULTS)
     chances = np.random.default_rng(seed).uniform(0.05, 0.6, len(ports))
     return vectors(sizes, commands, stall=dict(zip(ports, chances, strict=True)))
 

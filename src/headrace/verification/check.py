@@ -26,8 +26,11 @@ class Check:
         Tool that gave `measured`.
     point : Point
         The instance that was checked.
-    expected, measured : float
-        From the reference or model, and from the hardware.
+    expected : float or None
+        From the reference or model; None where there is neither, and what the hardware gave is
+        stated as a fact.
+    measured : float
+        From the hardware.
     tolerance : float
         Largest error that passes, as a share of `measured`.
     note : str
@@ -39,21 +42,21 @@ class Check:
     what: str
     simulator: str
     point: Point
-    expected: float
+    expected: float | None
     measured: float
     tolerance: float = 0.0
     note: str = ""
 
     @property
     def error(self) -> float:
-        """Difference as a share of what the hardware gave."""
-        if self.expected == self.measured:
+        """Difference as a share of what the hardware gave; 0 for a fact."""
+        if self.expected is None or self.expected == self.measured:
             return 0.0
         return (self.expected - self.measured) / self.measured if self.measured else float("inf")
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance."""
+        """Whether the error is within the tolerance; a fact passes."""
         return abs(self.error) <= self.tolerance
 
 
