@@ -1,10 +1,10 @@
-"""V-Rex's units on the frames of a real clip: every result and every command's cycles.
+"""V-Rex's units on the frames of a real clip: every result, and the cycle of every transfer.
 
 `golden/vrex_frames.npz` holds what a layer made of 250 frames: hash codes, and scores of some
 rows against the clusters of that time. The reference sorts and chooses anew here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from headrace.rtl.streams import StreamVectors, pack, run_regression
 from headrace.rtl.verilog import to_verilog
 from headrace.rtl.vrex.hash_cluster import HashCluster
 from headrace.rtl.vrex.threshold import ThresholdUnit
+from headrace.sim.cycle import simulate
+from headrace.sim.vrex.hash_cluster import HashClusterWork, hash_cluster_graph
+from headrace.sim.vrex.threshold import ThresholdWork, threshold_graph
 
 GOLDEN = Path(__file__).parent / "golden" / "vrex_frames.npz"
 FRAMES, TOKENS, ROWS, RATIO = 250, 10, 4, 0.3
@@ -55,9 +58,9 @@ def clip():
 
 
 def hash_streams(sizes, frames):
-    """Return the streams of the frames, and the cycles of each one's command."""
+    """Return the streams of the frames, the cycles of each one's command, and their work."""
     streams: Any = {name: [] for name in ("command", "table", "codes", "assignments")}
-    cycles = []
+    cycles, work = [], []
     for number, frame in enumerate(frames):
         clear, held = number % RELOAD == 0, len(frame.counts)
         rows = held if clear else 0
@@ -72,14 +75,15 @@ def hash_streams(sizes, frames):
             beat = token | cluster << 16 | int(opens[-1]) << 32 | counts[cluster] << 34
             streams["assignments"].append(beat)
         cycles.append(sizes.cycles(opens, clusters=held - rows, rows=rows))
+        work.append(HashClusterWork(opens=tuple(opens), rows=rows, clear=clear))
     results = {"assignments": streams.pop("assignments")}
-    return StreamVectors(streams, results), cycles, [TOKENS] * len(frames)
+    return StreamVectors(streams, results), cycles, [TOKENS] * len(frames), work
 
 
 def threshold_streams(sizes, frames):
-    """Return the streams of the frames, each one's cycles, and its results."""
+    """Return the streams of the frames, each one's cycles, its results, and their work."""
     streams: Any = {name: [] for name in ("command", "counts", "scores", "results")}
-    cycles, lengths = [], []
+    cycles, lengths, work = [], [], []
     for frame in frames:
         clusters = len(frame.counts)
         chosen = select_bucketed(frame.scores, frame.counts, RATIO, sizes.buckets)
@@ -96,27 +100,43 @@ def threshold_streams(sizes, frames):
         streams["results"] += [*numbers[:-1], numbers[-1] | 1 << 16]
         cycles.append(sizes.cycles(chosen.visited, union))
         lengths.append(len(numbers))
+        walked = tuple(chosen.visited.tolist())
+        work.append(ThresholdWork(clusters=clusters, walked=walked, chosen=tuple(numbers)))
     results = {"results": streams.pop("results")}
-    return StreamVectors(streams, results), cycles, lengths
+    return StreamVectors(streams, results), cycles, lengths, work
 
 
 UNITS = {
-    "hash_cluster": (HashCluster, hash_streams, 0),
-    "threshold_unit": (ThresholdUnit, threshold_streams, 1),
+    "hash_cluster": (HashCluster, hash_streams, hash_cluster_graph, 0),
+    "threshold_unit": (ThresholdUnit, threshold_streams, threshold_graph, 1),
 }
 
 
-def replay(name, sizes, simulator, frames=FRAMES):
-    """Run the frames through a unit's Verilog; return their cycles, each one checked."""
-    unit, make, first = UNITS[name]
-    vectors, cycles, lengths = make(sizes, clip()[first:frames])
+def replay(name, sizes, simulator, frames=FRAMES, stalls=False):
+    """Run the frames through a unit's Verilog; return their cycles.
+
+    Every transfer comes in the cycle of the graph; without stalls every command takes what the
+    closed form says.
+    """
+    unit, make, graph, first = UNITS[name]
+    vectors, cycles, lengths, work = make(sizes, clip()[first:frames])
+    times = simulate(graph(sizes, work), iterations=1, starts=True).starts
+    if stalls:
+        rng = np.random.default_rng(5)
+        ports = [*vectors.inputs, *vectors.results]
+        late = {p: np.cumsum(rng.integers(0, 5, len(times[p]))) for p in ports if p in times}
+        vectors = replace(vectors, arrivals={p: times[p] + late[p] for p in late})
+        delayed = graph(sizes, work, vectors.arrivals)
+        times = simulate(delayed, iterations=1, starts=True).starts
     run = run_regression(to_verilog(unit(sizes), name), name, vectors, simulator)
     assert run.passed, run.message
+    for port, measured in run.times.items():
+        assert measured.tolist() == (times[port].tolist() if port in times else [])
     (port,) = vectors.results
     ends = run.times[port][np.cumsum(lengths) - 1]
-    measured = ends - run.times["command"] + 1
-    assert measured.tolist() == cycles
-    return measured
+    taken = ends - run.times["command"] + 1
+    assert stalls or taken.tolist() == cycles
+    return taken
 
 
 def test_the_clip():
@@ -140,14 +160,16 @@ def test_the_clip():
     assert 0.5 < early < 1
 
 
-def test_all_frames_are_clustered():
+@pytest.mark.parametrize("stalls", [False, True])
+def test_all_frames_are_clustered(stalls):
     """Eight clusters at a time, else as published."""
-    cycles = replay("hash_cluster", HashClusterSizes(accumulators=8), "verilator")
+    cycles = replay("hash_cluster", HashClusterSizes(accumulators=8), "verilator", stalls=stalls)
     assert len(cycles) == FRAMES
 
 
-def test_rows_of_all_frames_are_walked():
-    cycles = replay("threshold_unit", ThresholdSizes(), "verilator")
+@pytest.mark.parametrize("stalls", [False, True])
+def test_rows_of_all_frames_are_walked(stalls):
+    cycles = replay("threshold_unit", ThresholdSizes(), "verilator", stalls=stalls)
     assert len(cycles) == FRAMES - 1
 
 
