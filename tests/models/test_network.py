@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from headrace.errors import InputError
 from headrace.models.network import Operator, load_network, network_from_config, network_names
 
-# Published: TeLLMe's workload (section 1 of its paper), the cards of Llama 3 8B and BitNet 2B4T,
-# DeiT's table for ViT-Ti and ViT-S, and the note beside tiny-bitnet.
+# Published: TeLLMe's workload (section 1 of its paper), the cards of Llama 2 7B, Llama 3 8B and
+# BitNet 2B4T, DeiT's table for ViT-Ti and ViT-S, and the note beside tiny-bitnet.
 PARAMETERS = {
+    "llama-2-7b": 6_738_415_616,
     "llama-3-8b": 8_030_261_248,
     "bitnet-b1.58-2b-4t": 2_412_820_480,
     "vit-tiny": 5_717_416,
