@@ -22,8 +22,8 @@ KERNELS = (
     "retrieval_engine",
 )
 
-_MOST = {"mean_key": 32}
-"""Most vectors of a unit, where simulation takes long."""
+_MOST = {"mean_key": 32, "threshold": 96}
+"""Most vectors of units whose simulation takes long."""
 
 _MOST_WHOLE = {"mean_key": 32, "hash_cluster": 64, "score_align": 64, "threshold": 24}
 """Most vectors where rows are long and tables full."""
