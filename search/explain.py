@@ -87,7 +87,7 @@ def explain(
     evaluator = face.evaluator(device, network, workload)
     space = Space(design, _with(design, point))
     row = space.encode([point])
-    broken = int(evaluator.evaluate(row).broken[0])
+    broken = int(evaluator.evaluate(row, only=()).broken[0])
     if not broken:
         return []
     needed, available = evaluator.demands(row[0])
@@ -121,7 +121,7 @@ def _changes(
 ) -> dict[int, tuple[tuple[str, Value], ...]]:
     """Return for each broken budget the neighbours that mend it and break nothing new."""
     rows = space.rows(space.neighbours(space.index(point)))
-    after = evaluator.evaluate(rows).broken.copy()
+    after = evaluator.evaluate(rows, only=()).broken.copy()
     found = []
     for row, bits in zip(rows, after, strict=True):
         mended = broken & ~int(bits)

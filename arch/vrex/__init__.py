@@ -21,6 +21,7 @@ VREX = Design(
         "rtl": "headrace.rtl.vrex:RTL",
         "sim": "headrace.sim.vrex.machine:simulate",
         "verify": "headrace.verification.vrex:VERIFY",
+        "search": "headrace.search.vrex:SPACE",
         "reproduce": "headrace.search.reproduce.vrex:rows",
     },
 )

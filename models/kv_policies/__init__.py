@@ -1,5 +1,6 @@
 """Policies for the KV cache side by side, each a small exact reference; see docs/vrex.md."""
 
+from headrace.models.kv_policies.choosing import Chosen
 from headrace.models.kv_policies.duo_attention import DuoAttention
 from headrace.models.kv_policies.evaluate import Outcome, Traffic, masked_attention, run_policy
 from headrace.models.kv_policies.full import Full
@@ -12,14 +13,24 @@ from headrace.models.kv_policies.sir_llm import SirLlm
 from headrace.models.kv_policies.step import STAGES, KvCache, Step
 from headrace.models.kv_policies.streaming_llm import StreamingLlm
 from headrace.models.kv_policies.synthetic import FITTED, Concentration, Scenes, SyntheticVideo
-from headrace.models.kv_policies.trace import LAYOUTS, StepTrace, dialogue_traces, trace_policy
+from headrace.models.kv_policies.trace import (
+    LAYOUTS,
+    DialogueLayer,
+    StepTrace,
+    dialogue_layers,
+    dialogue_traces,
+    place_choices,
+    trace_policy,
+)
 
 __all__ = [
     "FITTED",
     "LAYOUTS",
     "STAGES",
     "Choice",
+    "Chosen",
     "Concentration",
+    "DialogueLayer",
     "DuoAttention",
     "Full",
     "InfLlm",
@@ -37,8 +48,10 @@ __all__ = [
     "SyntheticVideo",
     "Traffic",
     "Work",
+    "dialogue_layers",
     "dialogue_traces",
     "masked_attention",
+    "place_choices",
     "run_policy",
     "skewed_columns",
     "trace_policy",

@@ -53,3 +53,9 @@ class DuoAttention(KvPolicy):
         kept = np.ones((len(self.streams), len(keys)), np.bool_)
         kept[self.streams] = sink_and_recent(len(keys), self.sink, self.recent)
         return Choice(kept=kept, fetched=np.zeros_like(kept))
+
+    def held_tokens(self, cached: int) -> int:
+        """Return all of some heads, sinks and window of the others; see `KvPolicy.held_tokens`."""
+        short = min(cached, self.sink + self.recent)
+        streams, heads = int(self.streams.sum()), len(self.streams)
+        return -(-(streams * short + (heads - streams) * cached) // heads)

@@ -97,6 +97,11 @@ class InfLlm(KvPolicy):
         while len(self._window) >= self.local + self.block:
             self._close_block()
 
+    def held_tokens(self, cached: int) -> int:
+        """Return first tokens, window and cached blocks; see `KvPolicy.held_tokens`."""
+        window = self.initial + self.local + self.block
+        return min(cached, window + self.cached_blocks * self.block)
+
     def _best_blocks(self, step: Step) -> list[int]:
         """Return the best blocks, best first."""
         if not self._block_keys:

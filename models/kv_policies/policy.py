@@ -82,6 +82,25 @@ class KvPolicy(ABC):
     def append(self, step: Step) -> None:  # noqa: B027  policies without a state need none
         """Take note of the step's tokens, which are cached from now on."""
 
+    def held_tokens(self, cached: int) -> int:
+        """Return the tokens of a stream that the policy itself holds in device memory.
+
+        What a machine keeps there of its own accord, such as the newest tokens of a policy that
+        offloads, is not in it.
+
+        Parameters
+        ----------
+        cached : int
+            Tokens that have entered.
+
+        Returns
+        -------
+        int
+            Mean over KV heads, rounded up.
+        """
+        del cached
+        return 0
+
     def extend(self, step: Step, tokens: int) -> None:
         """Append a step of many frames of `tokens` tokens each, as if one after the other."""
         for frame in split_step(step, tokens):

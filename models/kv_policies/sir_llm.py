@@ -60,6 +60,10 @@ class SirLlm(KvPolicy):
         self._scores = np.append(self._scores, scores)
         self._seen += len(scores)
 
+    def held_tokens(self, cached: int) -> int:
+        """Return the start and the best; see `KvPolicy.held_tokens`."""
+        return min(cached, self.start + self.budget)
+
     def _make_room(self, new: int) -> int:
         """Drop what the new tokens displace; return the scores that were compared."""
         if len(self._positions) + new <= self.start + self.budget:

@@ -44,3 +44,7 @@ class StreamingLlm(KvPolicy):
             kept = sink_and_recent(cached, self.sink, max(self.recent - new, 0))
         kept = np.tile(kept, (step.k.shape[1], 1))
         return Choice(kept=kept, fetched=np.zeros_like(kept))
+
+    def held_tokens(self, cached: int) -> int:
+        """Return sinks and window; see `KvPolicy.held_tokens`."""
+        return min(cached, self.sink + self.recent)

@@ -1,22 +1,29 @@
 """Traces for a machine: what a KV policy keeps, fetches and computes in every pass of a layer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import InputError
+from headrace.models.kv_policies.choosing import Chosen, PolicyRun
 from headrace.models.kv_policies.evaluate import Traffic, step_traffic
-from headrace.models.kv_policies.policy import Choice, KvPolicy, Work
+from headrace.models.kv_policies.policy import KvPolicy, Work
 from headrace.models.kv_policies.residency import DeviceMemory, count_runs
-from headrace.models.kv_policies.resv import ResvPolicy
-from headrace.models.kv_policies.step import KvCache, Step
+from headrace.models.kv_policies.step import Step
 from headrace.models.kv_policies.synthetic import FITTED, Concentration, Scenes, SyntheticVideo
-from headrace.models.streaming import VideoDialogue
+from headrace.models.streaming import Pass, VideoDialogue
 
-__all__ = ["LAYOUTS", "StepTrace", "dialogue_traces", "trace_policy"]
+__all__ = [
+    "LAYOUTS",
+    "DialogueLayer",
+    "StepTrace",
+    "dialogue_layers",
+    "dialogue_traces",
+    "place_choices",
+    "trace_policy",
+]
 
 LAYOUTS = ("time", "cluster")
 """Tokens behind the link in the order of their arrival, or each cluster's side by side."""
@@ -76,6 +83,98 @@ class StepTrace:
         return _per_head(self.chosen)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DialogueLayer:
+    """A synthetic layer that has seen the history of a dialogue.
+
+    Attributes
+    ----------
+    layer, stands_for : int
+        See `StepTrace`.
+    video : SyntheticVideo
+    run : PolicyRun
+    """
+
+    layer: int
+    stands_for: int
+    video: SyntheticVideo
+    run: PolicyRun
+
+    def choices(self, passes: Iterable[Pass]) -> list[Chosen]:
+        """Return what the policy chooses in the next passes."""
+        return [self.run.choose(self.video.step(each.stage, each.tokens)) for each in passes]
+
+
+def place_choices(
+    choices: Iterable[Chosen],
+    *,
+    layout: str = "cluster",
+    extent_tokens: int = 0,
+    resident: int = 0,
+    cache: int = 0,
+    attend_resident: bool = False,
+    layer: int = 0,
+    stands_for: int = 1,
+) -> list[StepTrace]:
+    """Return the traces of what a policy chose in one layer, given where the tokens are.
+
+    Parameters
+    ----------
+    choices : iterable of Chosen
+        Of consecutive passes.
+    attend_resident : bool
+        Whether the tokens resident in device memory take part in attention, chosen or not.
+    layout, extent_tokens, resident, cache, layer, stands_for
+        See `trace_policy`.
+
+    Returns
+    -------
+    list of StepTrace
+        One for each of `choices`.
+
+    Raises
+    ------
+    InputError
+        The layout is unknown, or a number is negative.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"layout {layout!r}; one of {', '.join(LAYOUTS)} is needed")
+    memory = DeviceMemory(resident=resident, cache=cache)
+    traces = []
+    for each in choices:
+        choice, step, blocks = each.choice, each.step, each.choice.blocks
+        units = np.arange(each.cached, dtype=np.int32) if blocks is None else blocks
+        choice = replace(choice, fetched=memory.fetch(choice.fetched, units))
+        if attend_resident:
+            newest = np.arange(each.cached) >= each.cached - resident
+            choice = replace(choice, kept=choice.kept | newest)
+        extent = extent_tokens
+        if layout == "time" or blocks is None:
+            blocks, extent = np.zeros(each.cached, np.int32), 0
+        found = choice.retrieval
+        nothing = np.zeros((step.k.shape[1], 0), np.bool_)
+        traces.append(
+            StepTrace(
+                layer=layer,
+                stands_for=stands_for,
+                stage=step.stage,
+                tokens=len(step.k),
+                cached=each.cached,
+                kept=_per_head(choice.kept),
+                fetched=_per_head(choice.fetched),
+                requests=count_runs(choice.fetched, blocks, extent),
+                traffic=step_traffic(choice, step, each.offloads),
+                table_bytes=choice.table_bytes,
+                work=choice.work,
+                clusters=each.clusters,
+                opens=each.opens,
+                chosen=nothing if found is None else found.clusters,
+                walked=each.walked,
+            )
+        )
+    return traces
+
+
 def trace_policy(
     policy: KvPolicy,
     steps: Iterable[Step],
@@ -125,41 +224,52 @@ def trace_policy(
     InputError
         The layout is unknown, or a number is negative.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"layout {layout!r}; one of {', '.join(LAYOUTS)} is needed")
-    memory = DeviceMemory(resident=resident, cache=cache)
-    entered = _Entered("keys" in policy.uses)
+    run = PolicyRun(policy)
     for step in history:
-        entered.append(step)
-        policy.extend(step, frame_tokens)
-    traces = []
-    for step in steps:
-        choice = policy.choose(step, entered.keys(step))
-        blocks = choice.blocks
-        units = np.arange(entered.tokens, dtype=np.int32) if blocks is None else blocks
-        choice = replace(choice, fetched=memory.fetch(choice.fetched, units))
-        extent = extent_tokens
-        if layout == "time" or blocks is None:
-            blocks, extent = np.zeros(entered.tokens, np.int32), 0
-        policy.append(step)
-        traces.append(
-            StepTrace(
-                layer=layer,
-                stands_for=stands_for,
-                stage=step.stage,
-                tokens=len(step.k),
-                cached=entered.tokens,
-                kept=_per_head(choice.kept),
-                fetched=_per_head(choice.fetched),
-                requests=count_runs(choice.fetched, blocks, extent),
-                traffic=step_traffic(choice, step, policy.offloads),
-                table_bytes=choice.table_bytes,
-                work=choice.work,
-                **_resv_fields(policy, choice, step),
-            )
+        run.enter(step, frame_tokens)
+    return place_choices(
+        map(run.choose, steps),
+        layout=layout,
+        extent_tokens=extent_tokens,
+        resident=resident,
+        cache=cache,
+        layer=layer,
+        stands_for=stands_for,
+    )
+
+
+def dialogue_layers(
+    dialogue: VideoDialogue,
+    policy_factory: Callable[[int], KvPolicy],
+    *,
+    layers: int = 4,
+    seed: int = 0,
+    concentration: Concentration = FITTED,
+    scenes: Scenes | None = None,
+) -> Iterator[DialogueLayer]:
+    """Yield the layers of `dialogue_traces` after the dialogue's history; parameters as there."""
+    network = dialogue.network
+    if not 1 <= layers <= network.layers:
+        raise InputError(f"layers = {layers}; 1 to {network.layers} is needed")
+    for layer in range(layers):
+        run = PolicyRun(policy_factory(layer))
+        video = SyntheticVideo(
+            network,
+            sharpness=concentration.sharpness,
+            affinity=concentration.affinity_at((layer + 0.5) / layers),
+            text_affinity=concentration.text_affinity,
+            frame_tokens=dialogue.frame_tokens,
+            scenes=scenes,
+            seed=seed * network.layers + layer,
         )
-        entered.append(step)
-    return traces
+        for step in video.history(dialogue.history, queries="queries" in run.policy.uses):
+            run.enter(step, dialogue.frame_tokens)
+        yield DialogueLayer(
+            layer=layer,
+            stands_for=len(range(layer, network.layers, layers)),
+            video=video,
+            run=run,
+        )
 
 
 def dialogue_traces(
@@ -201,73 +311,26 @@ def dialogue_traces(
     list of list of StepTrace
         Per layer, a trace for every pass.
     """
-    network = dialogue.network
-    if not 1 <= layers <= network.layers:
-        raise InputError(f"layers = {layers}; 1 to {network.layers} is needed")
-    traces = []
-    for layer in range(layers):
-        policy = policy_factory(layer)
-        video = SyntheticVideo(
-            network,
-            sharpness=concentration.sharpness,
-            affinity=concentration.affinity_at((layer + 0.5) / layers),
-            text_affinity=concentration.text_affinity,
-            frame_tokens=dialogue.frame_tokens,
+    return [
+        place_choices(
+            each.choices(dialogue.passes()),
+            layout=layout,
+            extent_tokens=extent_tokens,
+            resident=resident,
+            cache=cache,
+            layer=each.layer,
+            stands_for=each.stands_for,
+        )
+        for each in dialogue_layers(
+            dialogue,
+            policy_factory,
+            layers=layers,
+            seed=seed,
+            concentration=concentration,
             scenes=scenes,
-            seed=seed * network.layers + layer,
         )
-        traces.append(
-            trace_policy(
-                policy,
-                (video.step(each.stage, each.tokens) for each in dialogue.passes()),
-                history=video.history(dialogue.history, queries="queries" in policy.uses),
-                frame_tokens=dialogue.frame_tokens,
-                layout=layout,
-                extent_tokens=extent_tokens,
-                resident=resident,
-                cache=cache,
-                layer=layer,
-                stands_for=len(range(layer, network.layers, layers)),
-            )
-        )
-    return traces
-
-
-class _Entered:
-    """The tokens of a layer so far; their keys only for a policy that looks at them."""
-
-    def __init__(self, looked_at: bool) -> None:
-        self.tokens, self._cache = 0, KvCache() if looked_at else None
-
-    def keys(self, step: Step) -> NDArray[np.float32]:
-        """Shape (tokens, kv_heads, head_dim); NaN if nobody looks at them."""
-        if self._cache is None:
-            return np.broadcast_to(np.float32(np.nan), (self.tokens, *step.k.shape[1:]))
-        return self._cache.keys if self.tokens else step.k[:0]
-
-    def append(self, step: Step) -> None:
-        self.tokens += len(step.k)
-        if self._cache is not None:
-            self._cache.append(step)
+    ]
 
 
 def _per_head(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(row) for row in mask])
-
-
-def _resv_fields(policy: KvPolicy, choice: Choice, step: Step) -> dict[str, Any]:
-    """Return what ReSV did, its new tokens being in the table; nothing for other policies."""
-    tokens, kv_heads = step.k.shape[:2]
-    found = choice.retrieval
-    if found is None or not isinstance(policy, ResvPolicy):
-        nothing = np.zeros((kv_heads, 0), np.bool_)
-        return {
-            "clusters": 0, "opens": nothing[0], "chosen": nothing,
-            "walked": nothing.astype(np.int64),
-        }  # fmt: skip
-    clusters = found.clusters.shape[1]
-    newest = np.append(clusters - 1, policy.resv.table.members[-tokens:])
-    opens = np.diff(np.maximum.accumulate(newest)) > 0
-    return {
-        "clusters": clusters, "opens": opens, "chosen": found.clusters, "walked": found.visited
-    }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from headrace.arch.device import Device
 from headrace.arch.point import Point
@@ -13,14 +14,15 @@ from headrace.models.streaming import VideoDialogue
 from headrace.sim.budget import Phase
 from headrace.sim.roofline import Roof
 from headrace.sim.simulation import FIDELITIES, Simulation
+from headrace.sim.vrex.capacity import device_memory
 from headrace.sim.vrex.energy import Activity, PowerModel
 from headrace.sim.vrex.layers import LayerCost, LayerModel
-from headrace.sim.vrex.platform import Platform, platform_of
+from headrace.sim.vrex.platform import platform_of
 from headrace.sim.vrex.timeline import Span, lay_out
 from headrace.sim.vrex.traces import DialogueTraces, traces_of
 from headrace.sim.workload import Workload
 
-__all__ = ["METRICS", "simulate"]
+__all__ = ["METRICS", "analytic_metrics", "dialogue_of", "simulate"]
 
 _VALUE_BYTES = 2
 _STAGES = ("frame", "question", "answer")
@@ -59,12 +61,31 @@ def simulate(
     Raises
     ------
     InputError
-        The network keeps no keys and values, or the device has no link.
+        The network keeps no keys and values, the device has no link, or its memory does not hold
+        the weights and the tokens that are to stay.
     """
     if fidelity not in FIDELITIES:
         raise InputError(f"fidelity {fidelity!r} is not allowed: one of {', '.join(FIDELITIES)}")
-    platform = platform_of(point, device)
-    dialogue = VideoDialogue(
+    dialogue = dialogue_of(point, network, workload)
+    needed, available = device_memory(point, device, dialogue)
+    if needed > available:
+        raise InputError(
+            f"device memory of {device.name}: {needed:,} bytes of weights and kept tokens needed, "
+            f"{available:,} available"
+        )
+    traces = traces_of(point, dialogue, every_pass=fidelity == "cycle")
+    return _Run(point, device, dialogue, traces).simulation()
+
+
+def analytic_metrics(point: Point, device: Device, dialogue: VideoDialogue) -> dict[str, float]:
+    """Return the metrics of `simulate` at ``analytic``, of a point that device memory holds."""
+    traces = traces_of(point, dialogue, every_pass=False)
+    return _Run(point, device, dialogue, traces).metrics()
+
+
+def dialogue_of(point: Point, network: Network, workload: Workload) -> VideoDialogue:
+    """Return what `simulate` runs: the workload with the point's tokens per frame."""
+    return VideoDialogue(
         network=network,
         history=workload.context_tokens,
         frames=workload.frames,
@@ -73,9 +94,6 @@ def simulate(
         answer_tokens=workload.output_tokens,
         batch=workload.batch,
     )
-    traces = traces_of(point, dialogue, every_pass=fidelity == "cycle")
-    run = _Run(point, platform, dialogue, traces)
-    return run.simulation(device)
 
 
 METRICS = (
@@ -122,9 +140,10 @@ class _Run:
     """One dialogue on one platform."""
 
     def __init__(
-        self, point: Point, platform: Platform, dialogue: VideoDialogue, traces: DialogueTraces
+        self, point: Point, device: Device, dialogue: VideoDialogue, traces: DialogueTraces
     ) -> None:
-        self.point, self.platform, self.dialogue, self.traces = point, platform, dialogue, traces
+        self.point, self.device, self.dialogue, self.traces = point, device, dialogue, traces
+        self.platform = platform = platform_of(point, device)
         self.sizes: CoreSizes | None = core_sizes(point) if platform.is_asic else None
         self.model = LayerModel(
             network=dialogue.network,
@@ -135,22 +154,35 @@ class _Run:
             resident_tokens=point.integer("resident_tokens") if traces.offloads else None,
         )
 
-    def simulation(self, device: Device) -> Simulation:
-        stages = {stage: self._stage(stage) for stage in _STAGES if self.traces.passes(stage)}
+    @cached_property
+    def stages(self) -> dict[str, _Totals]:
+        """Totals of the stages that the dialogue has."""
+        return {stage: self._stage(stage) for stage in _STAGES if self.traces.passes(stage)}
+
+    @cached_property
+    def power(self) -> dict[str, dict[str, float]]:
+        """Average watts per stage and consumer."""
+        return {stage: self._watts(totals) for stage, totals in self.stages.items()}
+
+    @property
+    def peak_flop_per_s(self) -> int:
+        """Peak of the arithmetic."""
+        known = self.device.peak_flop_per_s if self.sizes is None else self.sizes.peak_flop_per_s
+        assert known is not None
+        return int(known)
+
+    def simulation(self) -> Simulation:
         clock_hz = self.sizes.clock_hz if self.sizes else 1_000_000_000
         tier = self.platform.tier
-        power = {stage: self._watts(totals) for stage, totals in stages.items()}
-        peak = device.peak_flop_per_s if self.sizes is None else self.sizes.peak_flop_per_s
-        assert peak is not None
-        tier_rate = device.tiers[tier].bandwidth_bytes_per_s
+        tier_rate = self.device.tiers[tier].bandwidth_bytes_per_s
         assert tier_rate is not None
         return Simulation(
             point=self.point,
-            metrics=self._metrics(stages, power, peak),
+            metrics=self.metrics(),
             resources=resources(self.point),
-            phases={s: _phases(totals, clock_hz, tier) for s, totals in stages.items()},
-            power=power,
-            roof=Roof(f"vrex on {device.name}", peak, tier_rate),
+            phases={s: _phases(totals, clock_hz, tier) for s, totals in self.stages.items()},
+            power=self.power,
+            roof=Roof(f"vrex on {self.device.name}", self.peak_flop_per_s, tier_rate),
             clock_hz=clock_hz,
         )
 
@@ -249,18 +281,17 @@ class _Run:
             )
         )
 
-    def _metrics(
-        self, stages: dict[str, _Totals], power: dict[str, dict[str, float]], peak: float
-    ) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
+        stages = self.stages
         seconds = {s: t.seconds / t.passes for s, t in stages.items()}
-        watts = {s: sum(parts.values()) for s, parts in power.items()}
+        watts = {s: sum(parts.values()) for s, parts in self.power.items()}
         link = {s: sum(x.bytes.get("link", 0) for x in t.spans.values()) / t.passes
                 for s, t in stages.items()}  # fmt: skip
         kept = self.traces.kept_share
         figures = {
             "dialogue_s": sum(t.seconds for t in stages.values()),
             "area_mm2": sum(self.sizes.area_mm2().values()) if self.sizes else 0.0,
-            "peak_tflops": peak / 1e12,
+            "peak_tflops": self.peak_flop_per_s / 1e12,
         }
         if "frame" in stages:
             frame = stages["frame"]

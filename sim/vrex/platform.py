@@ -12,7 +12,7 @@ from headrace.sim.dram import stream_efficiency
 from headrace.sim.vrex.link import Offload
 from headrace.sim.vrex.processor import Cores, Gpu, Processor
 
-__all__ = ["Platform", "platform_of"]
+__all__ = ["Platform", "memory_tier", "platform_of"]
 
 _EDGE = ("lpddr5", "lpddr5-6400", "gen3-x4", "bg6")
 _SERVER = ("hbm", "hbm2e-1935", "gen4-x16", "")
@@ -55,6 +55,18 @@ class Platform:
     device_w: float
 
 
+def memory_tier(device: Device) -> str:
+    """Return the name of the device memory; raise `InputError` as `platform_of`."""
+    return _parts(device)[0]
+
+
+def _parts(device: Device) -> tuple[str, str, str, str]:
+    base = device.name.partition(":")[0]
+    if base not in _PARTS:
+        raise InputError(f"vrex cannot run on {device.name!r}: one of {', '.join(_PARTS)} needed")
+    return _PARTS[base]
+
+
 def platform_of(point: Point, device: Device) -> Platform:
     """Return the parts of a device for a point.
 
@@ -63,10 +75,7 @@ def platform_of(point: Point, device: Device) -> Platform:
     InputError
         The device is not one of those that the paper compares.
     """
-    base = device.name.partition(":")[0]
-    if base not in _PARTS:
-        raise InputError(f"vrex cannot run on {device.name!r}: one of {', '.join(_PARTS)} needed")
-    tier, dram_name, pcie_name, drive_name = _PARTS[base]
+    tier, dram_name, pcie_name, drive_name = _parts(device)
     dram, pcie = load_dram(dram_name), load_pcie(pcie_name)
     drive = load_ssd(drive_name) if drive_name else None
     is_asic = device.kind == "asic"

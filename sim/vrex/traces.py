@@ -1,5 +1,6 @@
 """Traces of a dialogue for a point: its KV policy run on synthetic layers."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -8,9 +9,16 @@ import numpy as np
 
 from headrace.arch.point import Point
 from headrace.errors import InputError
-from headrace.models.kernels.retrieval import HashClusterTable, Resv, draw_hyperplanes
+from headrace.models.kernels.retrieval import (
+    MAX_TOKENS,
+    HashClusterTable,
+    Resv,
+    draw_hyperplanes,
+)
 from headrace.models.kv_policies import (
     FITTED,
+    Chosen,
+    DialogueLayer,
     DuoAttention,
     Full,
     InfiniGen,
@@ -22,15 +30,27 @@ from headrace.models.kv_policies import (
     StepTrace,
     StreamingLlm,
     SyntheticVideo,
-    dialogue_traces,
+    dialogue_layers,
+    place_choices,
     skewed_columns,
 )
 from headrace.models.streaming import VideoDialogue
 
-__all__ = ["LAYERS", "DialogueTraces", "traces_of"]
+__all__ = ["LAYERS", "TRACE_AXES", "DialogueTraces", "counted_tokens", "policy_of", "traces_of"]
 
 LAYERS = 4
 """Synthetic layers that are run, each in place of a share of the network's."""
+
+TRACE_AXES = (
+    "frame_tokens",
+    "policy",
+    "wtu_buckets",
+    "ratio_percent",
+    "cache_tokens",
+    "resident_tokens",
+    "layout",
+)
+"""Axes on which traces depend; what is slowest to compute changes with the first ones."""
 
 REKV_SHARE = 0.584
 """Share of the frames that ReKV fetches, at which it keeps its accuracy (table II)."""
@@ -85,26 +105,59 @@ def traces_of(point: Point, dialogue: VideoDialogue, *, every_pass: bool) -> Dia
         Trace all passes; else one frame in the middle of the video, the question and the first
         token of the answer, in place of all of their stage.
     """
-    if dialogue.cached_after >= 2**16 and point.text("policy") == "resv":
+    short = counted_tokens(point, dialogue)
+    if short > MAX_TOKENS:
         raise InputError(
-            f"{dialogue.cached_after} cached tokens: at most 65535 are needed, counts have 16 bits"
+            f"{short} cached tokens: at most {MAX_TOKENS} are needed, counts have 16 bits"
         )
-    options = tuple(
-        (name, point[name])
-        for name in ("policy", "wtu_buckets", "ratio_percent", "resident_tokens", "cache_tokens",
-                     "layout")
-    )  # fmt: skip
-    return _traces(replace(dialogue, batch=1), options, every_pass)
+    choosing = _Choosing(policy=point.text("policy"))
+    if choosing.policy == "resv":
+        buckets, ratio = point.integer("wtu_buckets"), point.integer("ratio_percent")
+        choosing = replace(choosing, buckets=buckets, ratio_percent=ratio)
+    placing = _Placing(
+        resident=point.integer("resident_tokens"),
+        cache=point.integer("cache_tokens"),
+        layout=point.text("layout"),
+    )
+    return _traces(replace(dialogue, batch=1), choosing, placing, every_pass)
 
 
-@lru_cache(maxsize=256)
+def counted_tokens(point: Point, dialogue: VideoDialogue) -> int:
+    """Return the tokens of a stream that ReSV's counts have to hold; 0 for other policies."""
+    return dialogue.cached_after if point.text("policy") == "resv" else 0
+
+
+@lru_cache(maxsize=64)
+def policy_of(policy: str, dialogue: VideoDialogue) -> KvPolicy:
+    """Return a policy of a point as it is before a dialogue, in the first of the layers."""
+    return _factory(dialogue, policy)(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choosing:
+    """What choices depend on; of other policies than ReSV the last two are 0."""
+
+    policy: str
+    buckets: int = 0
+    ratio_percent: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Placing:
+    """Where the tokens are: what choices do not depend on."""
+
+    resident: int
+    cache: int
+    layout: str
+
+
+@lru_cache(maxsize=4096)
 def _traces(
-    dialogue: VideoDialogue, options: tuple[tuple[str, object], ...], every_pass: bool
+    dialogue: VideoDialogue, choosing: _Choosing, placing: _Placing, every_pass: bool
 ) -> DialogueTraces:
-    chosen = dict(options)
     run, weights = dialogue, {"frame": 1, "question": 1, "answer": 1}
     if not every_pass:
-        warm = min(dialogue.frames, _WARM_FRAMES if chosen["cache_tokens"] else 1)
+        warm = min(dialogue.frames, _WARM_FRAMES if placing.cache else 1)
         before = max(0, (dialogue.frames - warm) // 2)
         run = replace(
             dialogue,
@@ -113,16 +166,19 @@ def _traces(
             answer_tokens=min(1, dialogue.answer_tokens),
         )
         weights |= {"frame": dialogue.frames, "answer": dialogue.answer_tokens}
-    factory, offloads = _factory(run, chosen)
-    resident, cache = int(chosen["resident_tokens"]), int(chosen["cache_tokens"])  # type: ignore[call-overload]
-    by_layer = dialogue_traces(
-        run,
-        factory,
-        layers=LAYERS,
-        layout=str(chosen["layout"]),
-        resident=resident,
-        cache=cache,
-    )
+    choose = _choices if every_pass else _few_choices
+    by_layer = [
+        place_choices(
+            choices,
+            layout=placing.layout,
+            resident=placing.resident,
+            cache=placing.cache,
+            attend_resident=choosing.policy == "resv",
+            layer=layer,
+            stands_for=stands_for,
+        )
+        for layer, (stands_for, choices) in enumerate(choose(run, choosing))
+    ]
     stages: dict[str, list[tuple[int, list[StepTrace]]]] = {}
     for each in zip(*by_layer, strict=True):
         layers = [trace for trace in each for _ in range(trace.stands_for)]
@@ -130,23 +186,43 @@ def _traces(
         if not every_pass:
             passes.clear()  # of frames that warm the cache up, the last one counts
         passes.append((weights[each[0].stage], layers))
-    return DialogueTraces(offloads, stages)
+    return DialogueTraces(policy_of(choosing.policy, dialogue).offloads, stages)
 
 
-def _factory(
-    dialogue: VideoDialogue, chosen: dict[str, object]
-) -> tuple[Callable[[int], KvPolicy], bool]:
-    """Return what makes the policy of a layer, and whether it offloads."""
+def _choices(run: VideoDialogue, choosing: _Choosing) -> list[tuple[int, list[Chosen]]]:
+    """Return for each synthetic layer how many it stands for, and the choices of every pass."""
+    if choosing.policy != "resv":
+        layers = dialogue_layers(run, _factory(run, choosing.policy), layers=LAYERS)
+    else:
+        layers = (copy.deepcopy(layer) for layer in _resv_layers(run))
+    found = []
+    for each in layers:
+        if isinstance(each.run.policy, ResvPolicy):
+            resv = each.run.policy.resv
+            resv.buckets, resv.ratio = choosing.buckets, choosing.ratio_percent / 100
+        found.append((each.stands_for, each.choices(run.passes())))
+    return found
+
+
+_few_choices = lru_cache(maxsize=8)(_choices)
+"""Those of the few passes of ``analytic`` are kept for other places of the same tokens."""
+
+
+@lru_cache(maxsize=2)
+def _resv_layers(run: VideoDialogue) -> list[DialogueLayer]:
+    """Return the layers after the history, whose clusters are those of any threshold."""
+    return list(dialogue_layers(run, _factory(run, "resv"), layers=LAYERS))
+
+
+def _factory(dialogue: VideoDialogue, policy: str) -> Callable[[int], KvPolicy]:
+    """Return what makes the policy of a layer; ReSV's threshold is set later."""
     net = dialogue.network
     frames = (dialogue.history + dialogue.frames * dialogue.frame_tokens) // dialogue.frame_tokens
 
     def resv(layer: int) -> KvPolicy:
         width = net.kv_heads * net.head_dim
         planes = draw_hyperplanes(width, _BITS, np.random.default_rng(layer))
-        table = HashClusterTable(net.kv_heads, net.head_dim, planes)
-        ratio = int(chosen["ratio_percent"]) / 100  # type: ignore[call-overload]
-        selected = Resv(table, ratio=ratio, buckets=int(chosen["wtu_buckets"]))  # type: ignore[call-overload]
-        return ResvPolicy(selected, resident=int(chosen["resident_tokens"]))  # type: ignore[call-overload]
+        return ResvPolicy(Resv(HashClusterTable(net.kv_heads, net.head_dim, planes)))
 
     def infinigen(layer: int, top_k: int | None = None) -> KvPolicy:
         sample = SyntheticVideo(
@@ -173,5 +249,4 @@ def _factory(
         "infinigen_p": lambda layer: infinigen(layer, INFINIGEN_TOP_K),
         "resv": resv,
     }
-    maker = makers[str(chosen["policy"])]
-    return maker, maker(0).offloads
+    return makers[policy]

@@ -28,10 +28,12 @@ from headrace.models.kv_policies import (
     StreamingLlm,
     SyntheticVideo,
     dialogue_traces,
+    place_choices,
     run_policy,
     skewed_columns,
     trace_policy,
 )
+from headrace.models.kv_policies.choosing import PolicyRun
 from headrace.models.kv_policies.residency import DeviceMemory, count_runs
 from headrace.models.network import load_network
 from headrace.models.streaming import VideoDialogue
@@ -366,3 +368,34 @@ def test_a_cache_saves_fetches_not_attention():
     assert (plain[0].fetched == cached[0].fetched).all()
     assert all((a.kept == b.kept).all() for a, b in zip(plain, cached, strict=True))
     assert sum(t.fetched.sum() for t in cached[1:]) < sum(t.fetched.sum() for t in plain[1:]) / 2
+
+
+@pytest.mark.parametrize("layout", ["time", "cluster"])
+def test_places_change_nothing_of_the_choices(layout):
+    """Choices made once and placed are what a policy with residents of its own gives."""
+    run = PolicyRun(resv(SMALL))
+    choices = [run.choose(step) for step in steps(5)]
+    for resident, cache in ((0, 0), (30, 0), (12, 20)):
+        options = {"layout": layout, "resident": resident, "cache": cache}
+        placed = place_choices(choices, attend_resident=True, **options)
+        direct = trace_policy(resv(SMALL, resident=resident), steps(5), **options)
+        for a, b in zip(placed, direct, strict=True):
+            assert repr(a) == repr(b)
+            assert (a.kept == b.kept).all()
+            assert (a.fetched == b.fetched).all()
+            assert (a.chosen == b.chosen).all()
+    assert any(t.fetched.any() for t in placed)
+
+
+@pytest.mark.parametrize("name", ["streaming", "duo", "sir", "inf"])
+def test_held_tokens_are_those_that_are_kept(name):
+    """Policies with a memory of their own keep no more than they hold, and come to that."""
+    policy = every_policy()[name]()
+    traces = trace_policy(policy, steps(6, [("frame", 10)] * 30))
+    spare = [policy.held_tokens(t.cached) - t.kept.mean() for t in traces]
+    assert min(spare) > -1
+    assert policy.held_tokens(10) == 10
+    assert policy.held_tokens(10_000) < 10_000
+    if name != "inf":  # whose blocks come and go
+        assert min(abs(s) for s in spare[-5:]) <= 10
+    assert every_policy()["full"]().held_tokens(100) == 0

@@ -91,6 +91,8 @@ def explore(
     prompt_tokens: o.PromptOption = 128,
     context_tokens: o.ContextOption = 64,
     output_tokens: o.OutputTokensOption = 1,
+    batch: o.BatchOption = 1,
+    frames: o.FramesOption = 1,
     seed: o.SeedOption = 0,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the best point as TOML.")
@@ -117,7 +119,11 @@ def explore(
         target,
         net,
         Workload(
-            prompt_tokens=prompt_tokens, context_tokens=context_tokens, output_tokens=output_tokens
+            prompt_tokens=prompt_tokens,
+            context_tokens=context_tokens,
+            output_tokens=output_tokens,
+            batch=batch,
+            frames=frames,
         ),
         network_name=str(Path(network).resolve()) if network and net.name != network else network,
         objective=objective or DEFAULT_OBJECTIVE,
