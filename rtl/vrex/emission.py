@@ -78,17 +78,17 @@ class VrexRtl(RtlFace):
         point : Point
             A point of ``vrex``.
         device : str
-            Name of a device without a Vivado part; vrex8 if empty.
+            Name of an ASIC; vrex8 if empty.
         weights : mapping of str to array, optional
             There are none in a retrieval engine.
 
         Raises
         ------
         InputError
-            The device is an FPGA, or weights are given, or pyosys is missing.
+            The device is no ASIC, or weights are given, or pyosys is missing.
         """
-        if load_device(device or self.device).part is not None:
-            raise InputError(f"device {device!r} is not allowed: V-Rex has no FPGA project")
+        if load_device(device or self.device).kind != "asic":
+            raise InputError(f"device {device!r} is not allowed: the hardware of V-Rex is an ASIC")
         if weights:
             raise InputError("weights are not allowed: the retrieval engine of V-Rex holds none")
         sizes = unit_sizes(point)

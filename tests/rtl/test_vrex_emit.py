@@ -137,8 +137,9 @@ def test_sizes_are_those_of_the_point():
 
 
 def test_what_an_asic_has_not_is_refused(point):
-    with pytest.raises(InputError, match="^device 'kv260' is not allowed: V-Rex has no FPGA"):
-        RTL.files(point, "kv260")
+    for device in ("kv260", "a100"):
+        with pytest.raises(InputError, match=f"^device '{device}' is not allowed: .* an ASIC$"):
+            RTL.files(point, device)
     with pytest.raises(InputError, match="^weights are not allowed"):
         RTL.files(point, weights={"a": [1]})
 
