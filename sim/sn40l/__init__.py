@@ -1,0 +1,1 @@
+"""SN40L in sim; see docs/sn40l-compiler.md."""
