@@ -19,7 +19,7 @@ from headrace.errors import InputError
 from headrace.models.experts import MAX_REQUESTS, check_requests
 from headrace.sim.rates import IntArray
 
-__all__ = ["BELADY", "LFU", "LRU", "ExpertTimes", "ReplacementPolicy", "Service", "serve"]
+__all__ = ["BELADY", "EAGER", "LFU", "LRU", "ExpertTimes", "ReplacementPolicy", "Service", "serve"]
 
 _LONGEST = 1e6
 # Keys of the experts in fast memory; the one with the lowest goes first: an empty place, then what
@@ -53,7 +53,9 @@ class ReplacementPolicy:
 LRU = ReplacementPolicy()
 LFU = ReplacementPolicy(frequency=True)
 BELADY = ReplacementPolicy(lookahead=MAX_REQUESTS)
-"""The whole trace is known: the fewest copies that any policy can do with."""
+"""The whole trace is known: the fewest copies that any policy can do with, if none is early."""
+EAGER = MAX_REQUESTS
+"""A `prefetch` of all that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,7 @@ def serve(
     *,
     batch: int = 1,
     times: ExpertTimes | None = None,
-    overlapped: bool = False,
+    prefetch: int = 0,
 ) -> Service:
     """Run a trace through a cache of experts of one size, empty at first.
 
@@ -155,10 +157,11 @@ def serve(
         Requests that go through the router together; the last batch may be smaller.
     times : ExpertTimes, optional
         By default nothing takes any time.
-    overlapped : bool
-        Whether copies go on beside runs and routers. As soon as the copy engine is free, the next
-        expert that is known to be needed and is absent is copied, unless it could only replace one
-        that runs or is needed sooner. Without, a copy begins when the run is due, as in the paper.
+    prefetch : int
+        For how many of the next requests copies go on beside runs and routers: as soon as the copy
+        engine is free, the first expert of these that is known to be needed and is absent is
+        copied, unless it could only replace one that runs or is needed sooner. With 0 a copy
+        begins when the run is due, as in the paper; `EAGER` is all that is known.
 
     Returns
     -------
@@ -167,7 +170,7 @@ def serve(
     Raises
     ------
     InputError
-        The trace, the capacity or the batch is out of range.
+        The trace or a number is out of range.
 
     Notes
     -----
@@ -175,9 +178,13 @@ def serve(
     router of batch b + lookahead runs just before the runs of batch b.
     """
     trace, times = check_requests(requests), times or ExpertTimes()
-    for name, value in (("capacity", capacity), ("batch", batch)):
-        if type(value) is not int or not 1 <= value <= MAX_REQUESTS:
-            raise InputError(f"{name} = {value!r}; an integer from 1 to {MAX_REQUESTS} is needed")
+    for name, value, least in (
+        ("capacity", capacity, 1), ("batch", batch, 1), ("prefetch", prefetch, 0),
+    ):  # fmt: skip
+        if type(value) is not int or not least <= value <= MAX_REQUESTS:
+            raise InputError(
+                f"{name} = {value!r}; an integer from {least} to {MAX_REQUESTS} is needed"
+            )
     experts = int(trace.max()) + 1
     misses, ends, switching_s = _serve(
         trace,
@@ -187,7 +194,7 @@ def serve(
         batch,
         -1 if policy.lookahead is None else policy.lookahead,
         policy.frequency,
-        overlapped,
+        prefetch,
         (float(times.router_s), float(times.copy_s), float(times.run_s)),
     )
     return Service(
@@ -245,11 +252,11 @@ def _replace(heap: IntArray, place: IntArray, key: IntArray, expert: int, value:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _prefetch(requests: IntArray, known: int, missing: int, batch: int, heap: IntArray,
+def _prefetch(requests: IntArray, missing: int, limit: int, batch: int, heap: IntArray,
               place: IntArray, key: IntArray, ready: NDArray[np.float64], misses: IntArray,
               free: float, begin: float, end: float, copy_s: float
               ) -> tuple[float, int]:  # fmt: skip
-    """Copy what is known to be needed and absent, from `begin` until `end`.
+    """Copy from `begin` until `end` what the requests before `limit` need and is absent.
 
     `missing` counts the first requests whose experts are there until they run; `free` is when the
     copy engine is free. Both are returned as they are at `end`.
@@ -257,9 +264,9 @@ def _prefetch(requests: IntArray, known: int, missing: int, batch: int, heap: In
     count = len(requests)
     free = max(free, begin)
     while free < end:
-        while missing < known and place[requests[missing]] >= 0:
+        while missing < limit and place[requests[missing]] >= 0:
             missing += 1
-        if missing >= known or key[heap[0]] > _KNOWN + count - missing:
+        if missing >= limit or key[heap[0]] > _KNOWN + count - missing:
             break
         expert = requests[missing]
         misses[missing // batch] += 1
@@ -271,7 +278,7 @@ def _prefetch(requests: IntArray, known: int, missing: int, batch: int, heap: In
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _serve(requests: IntArray, following: IntArray, experts: int, capacity: int, batch: int,
-           ahead: int, frequency: bool, overlapped: bool, times: tuple[float, float, float]
+           ahead: int, frequency: bool, prefetch: int, times: tuple[float, float, float]
            ) -> tuple[IntArray, NDArray[np.float64], float]:  # fmt: skip
     """Return misses and end of every batch, and the seconds of waiting for copies."""
     router_s, copy_s, run_s = times
@@ -289,8 +296,9 @@ def _serve(requests: IntArray, following: IntArray, experts: int, capacity: int,
     for b in range(batches):
         while routed < min(batches, b + 1 + max(ahead, 0)):
             begin, now = now, now + router_s
-            if overlapped:
-                free, missing = _prefetch(requests, known, missing, batch, heap, place, key,
+            if prefetch:
+                limit = min(known, b * batch + prefetch)
+                free, missing = _prefetch(requests, missing, limit, batch, heap, place, key,
                                           ready, misses, free, begin, now, copy_s)  # fmt: skip
             routed += 1
             while ahead >= 0 and known < min(count, routed * batch):
@@ -303,16 +311,18 @@ def _serve(requests: IntArray, following: IntArray, experts: int, capacity: int,
             if place[expert] < 0:
                 misses[b] += 1
                 _replace(heap, place, key, expert, _RUNNING)
-                free = max(free, now) + copy_s
+                free = now + copy_s  # it is idle: else it would have begun with this one
                 ready[expert] = free
             else:
                 _set(heap, place, key, expert, _RUNNING)
             begin = max(now, ready[expert])
             waited += begin - now
             now = begin + run_s
-            if overlapped:
-                free, missing = _prefetch(requests, known, max(missing, i + 1), batch, heap, place,
-                                          key, ready, misses, free, begin, now, copy_s)  # fmt: skip
+            missing = max(missing, i + 1)
+            if prefetch:
+                limit = min(known, i + 1 + prefetch)
+                free, missing = _prefetch(requests, missing, limit, batch, heap, place, key,
+                                          ready, misses, free, begin, now, copy_s)  # fmt: skip
             runs[expert] += 1
             value = runs[expert] * count + i if frequency else i
             if following[i] < known:

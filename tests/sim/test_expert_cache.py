@@ -10,6 +10,7 @@ from headrace.errors import InputError
 from headrace.models.experts import all_miss_trace, uniform_trace, zipf_trace
 from headrace.sim.expert_cache import (
     BELADY,
+    EAGER,
     LFU,
     LRU,
     ExpertTimes,
@@ -81,10 +82,10 @@ def belady_misses(trace, capacity):
 class Machine:
     """The machine tick by tick, every choice from its definition; all times are whole ticks."""
 
-    def __init__(self, trace, capacity, policy, batch, ticks, overlapped):
+    def __init__(self, trace, capacity, policy, batch, ticks, ahead):
         self.trace, self.capacity, self.policy, self.batch = trace, capacity, policy, batch
         self.router, self.copy, self.run = ticks
-        self.overlapped = overlapped
+        self.ahead = ahead
         self.batches = -(-len(trace) // batch)
         self.cache = {}  # expert: when its copy ends
         self.used, self.runs = {}, Counter()
@@ -129,7 +130,7 @@ class Machine:
     def prefetch(self, now):
         absent = (e for e in dict.fromkeys(self.trace[self.due :]) if e not in self.cache)
         wanted = [self.needed(e) for e in absent]
-        wanted = [j for j in wanted if j is not None]
+        wanted = [j for j in wanted if j is not None and j < self.due + self.ahead]
         if wanted and self.make_room(min(wanted)):
             self.fetch(min(wanted), now)
 
@@ -149,7 +150,7 @@ class Machine:
                     self.fetch(step, now)
                 elif expert in self.cache and self.cache[expert] <= now:
                     self.running, self.due, until = expert, step + 1, now + self.run
-            if self.overlapped and until is not None and self.engine_until <= now:
+            if self.ahead and until is not None and self.engine_until <= now:
                 self.prefetch(now)
             self.waited += until is None and step is not None
             now += 1
@@ -188,26 +189,25 @@ def test_a_window_without_end_is_belady():
 
 
 def test_every_tick_of_the_machine():
-    waited = overlapped_waited = 0
+    waited = {"none": 0, "some": 0, "all": 0}
     for rng, trace, capacity in cases(500, longest=40, most=8):
         ahead = [None, 0, 0, 1, 2, 50][rng.integers(6)]
         policy = ReplacementPolicy(lookahead=ahead, frequency=bool(rng.integers(2)))
         batch = int(rng.integers(1, 6))
         ticks = rng.integers(1, 10, 3).tolist()
-        for overlapped in (False, True):
+        for name, prefetch in (("none", 0), ("some", int(rng.integers(1, 6))), ("all", EAGER)):
             found = serve(
-                trace, capacity, policy, batch=batch, overlapped=overlapped,
+                trace, capacity, policy, batch=batch, prefetch=prefetch,
                 times=ExpertTimes(router_s=ticks[0], copy_s=ticks[1], run_s=ticks[2]),
             )  # fmt: skip
-            machine = Machine(trace, capacity, policy, batch, ticks, overlapped)
+            machine = Machine(trace, capacity, policy, batch, ticks, prefetch)
             misses, ends, stood = machine.simulate()
             assert found.batch_misses.tolist() == misses
             assert found.batch_end_s.tolist() == ends
             assert found.switching_s == stood
             assert found.seconds == found.router_s + found.run_s + found.switching_s
-            waited += 0 if overlapped else stood
-            overlapped_waited += stood if overlapped else 0
-    assert 0 < overlapped_waited < 0.8 * waited
+            waited[name] += stood
+    assert 0 < waited["all"] < waited["some"] < waited["none"]
 
 
 def test_times_as_in_the_paper_when_copies_are_exposed():
@@ -227,7 +227,7 @@ def test_a_copy_needs_its_place_from_the_beginning():
     times = ExpertTimes(router_s=1, copy_s=5, run_s=3)
     known = ReplacementPolicy(lookahead=0)
     for capacity, end in ((1, 33), (2, 22), (3, 20)):
-        found = serve([0, 1, 0, 2], capacity, known, batch=4, times=times, overlapped=True)
+        found = serve([0, 1, 0, 2], capacity, known, batch=4, times=times, prefetch=EAGER)
         assert found.seconds == end
 
 
@@ -236,20 +236,42 @@ def test_one_place_leaves_nothing_to_overlap():
     policy = ReplacementPolicy(lookahead=2)
     for _, trace, _ in cases(30):
         one, other = (
-            serve(trace, 1, policy, batch=3, times=times, overlapped=overlapped)
-            for overlapped in (False, True)
+            serve(trace, 1, policy, batch=3, times=times, prefetch=prefetch)
+            for prefetch in (0, EAGER)
         )
         assert one.batch_misses.sum() == other.batch_misses.sum() == one.switches
         # a copy may still go on beside a router that runs before its batch
         assert other.seconds <= one.seconds
 
 
-def test_short_copies_of_known_experts_hide_behind_runs():
+@pytest.mark.parametrize("prefetch", [1, 4, EAGER])
+def test_short_copies_of_known_experts_hide_behind_runs(prefetch):
     trace = uniform_trace(40, 3000, 5)
     times = ExpertTimes(router_s=60, copy_s=13, run_s=67)
-    found = serve(trace, 8, ReplacementPolicy(lookahead=1), batch=8, times=times, overlapped=True)
-    assert found.misses > 2000
+    policy = ReplacementPolicy(lookahead=1)
+    found = serve(trace, 8, policy, batch=8, times=times, prefetch=prefetch)
+    assert found.misses > 1500
     assert found.switching_s == 0
+
+
+def test_copies_that_are_not_early_are_as_few_as_beladys():
+    # With nothing but the next expert copied, only the one that runs cannot make room.
+    trace = zipf_trace(40, 3000, 1.0, 5)
+    times = ExpertTimes(router_s=60, copy_s=13, run_s=67)
+    best = belady_misses(trace.tolist(), 8)
+    next_only, eager = (
+        serve(trace, 8, BELADY, batch=8, times=times, prefetch=p) for p in (1, EAGER)
+    )
+    assert best <= next_only.misses < 1.1 * best
+    assert eager.misses > 1.3 * best
+    assert next_only.switching_s == eager.switching_s == 0
+
+
+def test_what_has_run_is_not_copied_again_when_runs_take_no_time():
+    times = ExpertTimes(router_s=9, copy_s=1)
+    policy = ReplacementPolicy(lookahead=1)
+    found = serve(list(range(15)), 2, policy, batch=5, times=times, prefetch=EAGER)
+    assert found.misses == 15
 
 
 def test_lru_includes_what_a_smaller_one_holds():
@@ -281,9 +303,9 @@ def test_experts_in_turn(experts, capacity):
 def test_what_fits_in_is_copied_once():
     trace = uniform_trace(30, 2000, 1)
     for policy in (LRU, LFU, BELADY, ReplacementPolicy(lookahead=1)):
-        for overlapped in (False, True):
-            assert serve(trace, 30, policy, batch=8, overlapped=overlapped).misses == 30
-            assert serve(trace, 4000, policy, overlapped=overlapped).misses == 30
+        for prefetch in (0, EAGER):
+            assert serve(trace, 30, policy, batch=8, prefetch=prefetch).misses == 30
+            assert serve(trace, 4000, policy, prefetch=prefetch).misses == 30
 
 
 def test_switches_count_changes_of_the_expert():
@@ -316,6 +338,7 @@ def test_published_ratios_of_samba_coe():
         (lambda: serve([0], 0), "capacity = 0; an integer from 1 to"),
         (lambda: serve([0], 1.5), "capacity = 1.5"),
         (lambda: serve([0], 1, batch=0), "batch = 0"),
+        (lambda: serve([0], 1, prefetch=-1), "prefetch = -1; an integer from 0 to"),
         (lambda: serve([], 1), "requests: one axis"),
         (lambda: serve([-1], 1), "requests: experts from -1"),
         (lambda: ReplacementPolicy(lookahead=-1), "lookahead = -1; None or 0 to"),
