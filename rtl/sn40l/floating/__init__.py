@@ -1,0 +1,1 @@
+"""Floating-point operators: rigid pipelines with any number of registers; docs/sn40l-units.md."""
