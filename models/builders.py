@@ -29,10 +29,16 @@ def build_graph(config: NetworkConfig) -> nx.DiGraph:
         Nodes named after operators, inserted in an order that respects the edges.
     """
     builder = _Builder(config)
-    if config.family == "vit":
-        _vit(builder)
-    else:
-        _decoder(builder)
+    x = _patches(builder) if config.family == "vit" else _embedding(builder)
+    if config.embedding_norm:
+        x = builder.norm("embedding_norm", x, config.hidden_size, None)
+    for layer in range(config.layers):
+        x = _layer(builder, x, layer)
+    x = builder.norm("final_norm", x, config.hidden_size, None)
+    if config.family != "vit":
+        _lm_head(builder, x)
+    elif config.vocab_size:
+        _classifier(builder, x)
     return builder.graph
 
 
@@ -73,17 +79,16 @@ class _Builder:
         )
 
     def norm(self, name: str, source: str, size: int, layer: int | None) -> str:
-        vit = self.config.family == "vit"
         return self.add(
             name,
-            "layer_norm" if vit else "rms_norm",
+            self.config.norm,
             (source,),
             layer=layer,
             in_features=size,
             out_features=size,
             weight_shape=(size,),
             weight_format=self.activation,
-            bias=vit,
+            bias=self.config.norm == "layer_norm",
         )
 
     def quantise(self, name: str, source: str, size: int, layer: int | None) -> str:
@@ -119,7 +124,37 @@ class _Builder:
             **formats,
         )
 
-    def attention(self, name: str, sources: tuple[str, ...], layer: int, causal: bool) -> str:
+    def residual(self, name: str, sources: tuple[str, ...], layer: int) -> str:
+        return self.elementwise(name, "residual_add", sources, self.config.hidden_size, layer)
+
+    def positions(self, x: str, rows: int) -> str:
+        return self.add(
+            "position_add",
+            "position_add",
+            (x,),
+            in_features=self.config.hidden_size,
+            out_features=self.config.hidden_size,
+            weight_shape=(rows, self.config.hidden_size),
+            weight_format=self.activation,
+        )
+
+    def rope(self, name: str, source: str, heads: int, layer: int) -> str:
+        """Add the rotation of a projection's heads; nothing where positions enter elsewhere."""
+        c = self.config
+        if c.positions != "rope":
+            return source
+        return self.add(
+            name,
+            "rope",
+            (source,),
+            layer=layer,
+            in_features=heads * c.head_dim,
+            out_features=heads * c.head_dim,
+            heads=heads,
+            head_dim=c.head_dim,
+        )
+
+    def attention(self, name: str, sources: tuple[str, ...], layer: int) -> str:
         c = self.config
         size = c.heads * c.head_dim
         return self.add(
@@ -132,11 +167,12 @@ class _Builder:
             heads=c.heads,
             kv_heads=c.kv_heads,
             head_dim=c.head_dim,
-            causal=causal,
+            causal=c.family != "vit",
+            window=c.sliding_window,
         )
 
 
-def _decoder(b: _Builder) -> None:
+def _embedding(b: _Builder) -> str:
     c = b.config
     x = b.add(
         "embedding",
@@ -148,10 +184,28 @@ def _decoder(b: _Builder) -> None:
         weight_format=b.activation,
         activation_format="int32",
     )
-    for layer in range(c.layers):
-        x = _decoder_attention(b, x, layer)
-        x = _decoder_ffn(b, x, layer)
-    x = b.norm("final_norm", x, c.hidden_size, None)
+    return b.positions(x, c.max_positions) if c.positions == "learned" else x
+
+
+def _patches(b: _Builder) -> str:
+    c = b.config
+    patch = c.channels * c.patch_size**2
+    x = b.add(
+        "patch_embedding",
+        "patch_embedding",
+        (),
+        in_features=patch,
+        out_features=c.hidden_size,
+        weight_shape=(c.hidden_size, patch),
+        weight_format=b.activation,
+        bias=c.patch_bias,
+    )
+    # one row per position and the class token, which takes the place of a patch
+    return b.positions(x, c.max_positions + 1)
+
+
+def _lm_head(b: _Builder, x: str) -> None:
+    c = b.config
     x = b.quantise("lm_head.quantise", x, c.hidden_size, None)
     b.add(
         "lm_head",
@@ -167,86 +221,8 @@ def _decoder(b: _Builder) -> None:
     )
 
 
-def _decoder_attention(b: _Builder, x: str, layer: int) -> str:
-    c, p = b.config, f"layers.{layer}."
-    q_size, kv_size = c.heads * c.head_dim, c.kv_heads * c.head_dim
-    h = b.norm(p + "input_norm", x, c.hidden_size, layer)
-    h = b.quantise(p + "qkv_quantise", h, c.hidden_size, layer)
-    q = b.linear(p + "q_proj", h, (q_size, c.hidden_size), layer, c.attention_bias)
-    q = b.add(
-        p + "q_rope",
-        "rope",
-        (q,),
-        layer=layer,
-        in_features=q_size,
-        out_features=q_size,
-        heads=c.heads,
-        head_dim=c.head_dim,
-    )
-    k = b.linear(p + "k_proj", h, (kv_size, c.hidden_size), layer, c.attention_bias)
-    k = b.add(
-        p + "k_rope",
-        "rope",
-        (k,),
-        layer=layer,
-        in_features=kv_size,
-        out_features=kv_size,
-        heads=c.kv_heads,
-        head_dim=c.head_dim,
-    )
-    v = b.linear(p + "v_proj", h, (kv_size, c.hidden_size), layer, c.attention_bias)
-    a = b.attention(p + "attention", (q, k, v), layer, causal=True)
-    if c.norms_per_layer == 4:
-        a = b.norm(p + "attention_sub_norm", a, q_size, layer)
-    a = b.quantise(p + "o_quantise", a, q_size, layer)
-    o = b.linear(p + "o_proj", a, (c.hidden_size, q_size), layer, c.attention_bias)
-    return b.elementwise(p + "attention_residual", "residual_add", (x, o), c.hidden_size, layer)
-
-
-def _decoder_ffn(b: _Builder, x: str, layer: int) -> str:
-    c, p = b.config, f"layers.{layer}."
-    shape = (c.intermediate_size, c.hidden_size)
-    h = b.norm(p + "post_attention_norm", x, c.hidden_size, layer)
-    h = b.quantise(p + "ffn_quantise", h, c.hidden_size, layer)
-    up = b.linear(p + "up_proj", h, shape, layer)
-    gate = b.linear(p + "gate_proj", h, shape, layer)
-    kind = "swiglu" if c.activation == "silu" else "relu2_gate"
-    g = b.elementwise(p + kind, kind, (gate, up), c.intermediate_size, layer)
-    if c.norms_per_layer == 4:
-        g = b.norm(p + "ffn_sub_norm", g, c.intermediate_size, layer)
-    g = b.quantise(p + "down_quantise", g, c.intermediate_size, layer)
-    d = b.linear(p + "down_proj", g, (c.hidden_size, c.intermediate_size), layer)
-    return b.elementwise(p + "ffn_residual", "residual_add", (x, d), c.hidden_size, layer)
-
-
-def _vit(b: _Builder) -> None:
+def _classifier(b: _Builder, x: str) -> None:
     c = b.config
-    patch = c.channels * c.patch_size**2
-    x = b.add(
-        "patch_embedding",
-        "patch_embedding",
-        (),
-        in_features=patch,
-        out_features=c.hidden_size,
-        weight_shape=(c.hidden_size, patch),
-        weight_format=b.activation,
-        bias=True,
-    )
-    # one row per position and the class token, which takes the place of a patch
-    x = b.add(
-        "position_add",
-        "position_add",
-        (x,),
-        in_features=c.hidden_size,
-        out_features=c.hidden_size,
-        weight_shape=(c.max_positions + 1, c.hidden_size),
-        weight_format=b.activation,
-    )
-    for layer in range(c.layers):
-        x = _vit_layer(b, x, layer)
-    x = b.norm("final_norm", x, c.hidden_size, None)
-    if not c.vocab_size:
-        return
     b.add(
         "classifier",
         "classifier",
@@ -259,25 +235,50 @@ def _vit(b: _Builder) -> None:
     )
 
 
-def _vit_layer(b: _Builder, x: str, layer: int) -> str:
+def _layer(b: _Builder, x: str, layer: int) -> str:
+    """Add a layer: attention, then the FFN on its sum, or both side by side."""
     c, p = b.config, f"layers.{layer}."
-    size = c.heads * c.head_dim
     h = b.norm(p + "input_norm", x, c.hidden_size, layer)
-    qkv = tuple(
-        b.linear(p + name, h, (size, c.hidden_size), layer, c.attention_bias)
-        for name in ("q_proj", "k_proj", "v_proj")
-    )
-    a = b.attention(p + "attention", qkv, layer, causal=False)
-    o = b.linear(p + "o_proj", a, (c.hidden_size, size), layer, bias=True)
-    x = b.elementwise(p + "attention_residual", "residual_add", (x, o), c.hidden_size, layer)
+    o = _attention(b, h, layer)
+    if c.parallel:
+        if c.norms_per_layer == 2:
+            h = b.norm(p + "ffn_norm", x, c.hidden_size, layer)
+        return b.residual(p + "residual", (x, o, _ffn(b, h, layer)), layer)
+    x = b.residual(p + "attention_residual", (x, o), layer)
     h = b.norm(p + "post_attention_norm", x, c.hidden_size, layer)
-    if c.has_experts(layer):
-        d = _experts(b, h, layer)
-    else:
-        h = b.linear(p + "up_proj", h, (c.intermediate_size, c.hidden_size), layer, bias=True)
-        h = b.elementwise(p + "gelu", "gelu", (h,), c.intermediate_size, layer)
-        d = b.linear(p + "down_proj", h, (c.hidden_size, c.intermediate_size), layer, bias=True)
-    return b.elementwise(p + "ffn_residual", "residual_add", (x, d), c.hidden_size, layer)
+    d = _experts(b, h, layer) if c.has_experts(layer) else _ffn(b, h, layer)
+    return b.residual(p + "ffn_residual", (x, d), layer)
+
+
+def _attention(b: _Builder, h: str, layer: int) -> str:
+    c, p = b.config, f"layers.{layer}."
+    q_size, kv_size = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    h = b.quantise(p + "qkv_quantise", h, c.hidden_size, layer)
+    q = b.linear(p + "q_proj", h, (q_size, c.hidden_size), layer, c.attention_bias)
+    q = b.rope(p + "q_rope", q, c.heads, layer)
+    k = b.linear(p + "k_proj", h, (kv_size, c.hidden_size), layer, c.attention_bias)
+    k = b.rope(p + "k_rope", k, c.kv_heads, layer)
+    v = b.linear(p + "v_proj", h, (kv_size, c.hidden_size), layer, c.attention_bias)
+    a = b.attention(p + "attention", (q, k, v), layer)
+    if c.norms_per_layer == 4:
+        a = b.norm(p + "attention_sub_norm", a, q_size, layer)
+    a = b.quantise(p + "o_quantise", a, q_size, layer)
+    return b.linear(p + "o_proj", a, (c.hidden_size, q_size), layer, c.output_bias)
+
+
+def _ffn(b: _Builder, h: str, layer: int) -> str:
+    c, p = b.config, f"layers.{layer}."
+    shape = (c.intermediate_size, c.hidden_size)
+    h = b.quantise(p + "ffn_quantise", h, c.hidden_size, layer)
+    inputs: tuple[str, ...] = (b.linear(p + "up_proj", h, shape, layer, c.ffn_bias),)
+    if c.gated:
+        inputs = (b.linear(p + "gate_proj", h, shape, layer, c.ffn_bias), *inputs)
+    kind = {"silu": "swiglu", "relu2": "relu2_gate"}.get(c.activation, "gelu")
+    g = b.elementwise(p + kind, kind, inputs, c.intermediate_size, layer)
+    if c.norms_per_layer == 4:
+        g = b.norm(p + "ffn_sub_norm", g, c.intermediate_size, layer)
+    g = b.quantise(p + "down_quantise", g, c.intermediate_size, layer)
+    return b.linear(p + "down_proj", g, (c.hidden_size, c.intermediate_size), layer, c.ffn_bias)
 
 
 def _experts(b: _Builder, h: str, layer: int) -> str:

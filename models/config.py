@@ -1,34 +1,39 @@
 """The facts of a network: every value of a Hugging Face config checked before it is used."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import InputError
+from headrace.models.config_keys import ConfigKeys
 
 __all__ = ["NetworkConfig", "parse_config"]
 
-_LIMITS: dict[str, tuple[int, int]] = {
-    "hidden_size": (1, 65_536),
-    "intermediate_size": (1, 1_048_576),
-    "num_hidden_layers": (1, 1_024),
-    "num_attention_heads": (1, 1_024),
-    "num_key_value_heads": (1, 1_024),
-    "head_dim": (1, 4_096),
-    "vocab_size": (1, 10_000_000),
-    "max_position_embeddings": (1, 16_777_216),
-    "image_size": (1, 16_384),
-    "patch_size": (1, 1_024),
-    "num_channels": (1, 1_024),
-    "num_labels": (0, 1_000_000),
-    "num_experts": (0, 4_096),
-    "num_experts_per_tok": (1, 4_096),
-    "moe_intermediate_size": (1, 1_048_576),
-    "decoder_sparse_step": (1, 1_024),
-    "num_tasks": (1, 1_024),
-}
 _DTYPES = ("float16", "bfloat16", "float32")
+_GELUS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu")
+_OTHER_NAMES = {
+    "falcon": {
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "num_key_value_heads": "num_kv_heads",
+        "intermediate_size": "ffn_hidden_size",
+        "hidden_act": "activation",
+    },
+    "bloom": {
+        "hidden_size": "n_embed",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "seq_length",
+    },
+    "gpt2": {
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "intermediate_size": "n_inner",
+        "max_position_embeddings": "n_positions",
+        "hidden_act": "activation_function",
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +45,24 @@ class NetworkConfig:
     name, summary : str
         Name of the preset or folder; one line for listings.
     family : str
-        ``bitnet``, ``llama`` or ``vit``.
+        ``bitnet``, ``llama``, ``mistral``, ``falcon``, ``bloom``, ``gpt2`` or ``vit``.
     hidden_size, intermediate_size, layers, heads, kv_heads, head_dim : int
         Shapes of the transformer layers.
     vocab_size : int
         Entries of the vocabulary; the number of classes for a ViT, 0 if it has no classifier.
     max_positions : int
-        Longest sequence; patches plus the class token for a ViT.
+        Longest sequence; patches plus the class token for a ViT. With RoPE or ALiBi it is the
+        length of training and bounds nothing here.
+    norm : str
+        ``rms_norm``, or ``layer_norm`` with an offset.
     norms_per_layer : int
-        4 for BitNet (with the sub-norms before o_proj and down_proj), else 2.
+        4 for BitNet (with the sub-norms before o_proj and down_proj); 2; 1 for a parallel block
+        whose halves share one.
     activation : str
-        ``silu``, ``relu2`` (both gated) or ``gelu``.
+        ``silu``, ``relu2`` (both gated), or a form of GELU, not gated.
+    positions : str
+        ``rope``, ``alibi`` (a bias of every head inside attention) or ``learned`` (added to the
+        embedding).
     rope_theta : float
         Base of the rotary embedding; 0 where there is none.
     rms_eps : float
@@ -59,8 +71,16 @@ class NetworkConfig:
         Whether the LM head uses the embedding's weights.
     weight_format : str
         Format of the linear layers' weights: ``ternary`` or the checkpoint's float type.
-    attention_bias : bool
-        Whether q, k, v (and for ViT every linear) have a bias.
+    attention_bias, output_bias, ffn_bias : bool
+        Whether q, k and v, whether o, and whether the FFN's linears have a bias.
+    parallel : bool
+        Whether attention and FFN read the same input and are added in one sum.
+    embedding_norm : bool
+        Whether a norm stands before the first layer.
+    sliding_window : int
+        Keys that a token sees at most, its own included; 0 for all.
+    patch_bias : bool
+        ViT only: whether the patch embedding has a bias.
     patch_size, channels : int
         ViT only, else 0.
     experts, top_k, expert_size, sparse_step, tasks : int
@@ -80,13 +100,21 @@ class NetworkConfig:
     head_dim: int
     vocab_size: int
     max_positions: int
+    norm: str
     norms_per_layer: int
     activation: str
+    positions: str
     rope_theta: float
     rms_eps: float
     tied_embedding: bool
     weight_format: str
     attention_bias: bool = False
+    output_bias: bool = False
+    ffn_bias: bool = False
+    parallel: bool = False
+    embedding_norm: bool = False
+    sliding_window: int = 0
+    patch_bias: bool = False
     patch_size: int = 0
     channels: int = 0
     experts: int = 0
@@ -94,6 +122,11 @@ class NetworkConfig:
     expert_size: int = 0
     sparse_step: int = 0
     tasks: int = 0
+
+    @property
+    def gated(self) -> bool:
+        """Whether the FFN multiplies by a gate."""
+        return self.activation in ("silu", "relu2")
 
     def has_experts(self, layer: int) -> bool:
         """Tell whether the FFN of a layer is a mixture of experts."""
@@ -117,143 +150,149 @@ def parse_config(raw: Mapping[str, Any], *, name: str, where: str) -> NetworkCon
     InputError
         A key is missing, of the wrong type or out of range, or two keys disagree.
     """
-    keys = _Keys(raw, where)
-    family = _family(keys)
-    return _vit(keys, name) if family == "vit" else _decoder(keys, name, family)
+    family = _family(ConfigKeys(raw, where))
+    keys = ConfigKeys(raw, where, _OTHER_NAMES.get(family))
+    if family in _DECODERS:
+        return _decoder(keys, name, family)
+    return _vit(keys, name, clip=family != "vit")
 
 
-class _Keys:
-    """Typed access to a config; every refusal names file, key, value and range."""
-
-    def __init__(self, raw: Mapping[str, Any], where: str) -> None:
-        self.raw = raw
-        self.where = where
-
-    def refuse(self, key: str, value: object, needed: str) -> InputError:
-        shown = repr(value)
-        shown = shown if len(shown) <= 40 else shown[:37] + "..."
-        return InputError(f"{self.where}: {key} = {shown}; {needed}")
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        low, high = _LIMITS[key]
-        value = self.raw.get(key)
-        if value is None:
-            if default is None:
-                raise InputError(
-                    f"{self.where}: key {key} is missing; an integer from {low} to {high} is needed"
-                )
-            return default
-        # JSON's true is Python's bool, which is an int
-        if type(value) is not int or not low <= value <= high:
-            raise self.refuse(key, value, f"an integer from {low} to {high} is needed")
-        return value
-
-    def sides(self, key: str) -> tuple[int, int]:
-        """Read height and width: a pair, or one integer for both."""
-        value = self.raw.get(key)
-        if not isinstance(value, list):
-            side = self.integer(key)
-            return side, side
-        low, high = _LIMITS[key]
-        if len(value) != 2 or any(type(v) is not int or not low <= v <= high for v in value):
-            raise self.refuse(key, value, f"one or two integers from {low} to {high} are needed")
-        return value[0], value[1]
-
-    def real(self, key: str, low: float, high: float, default: float) -> float:
-        value = self.raw.get(key)
-        if value is None:
-            return default
-        needed = f"a number from {low:g} to {high:g} is needed"
-        if type(value) not in (int, float):
-            raise self.refuse(key, value, needed)
-        if not low <= value <= high or not math.isfinite(value):
-            raise self.refuse(key, value, needed)
-        return float(value)
-
-    def boolean(self, key: str, default: bool) -> bool:
-        value = self.raw.get(key)
-        if value is None:
-            return default
-        if type(value) is not bool:
-            raise self.refuse(key, value, "true or false is needed")
-        return value
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self.raw.get(key)
-        if value is None:
-            return default
-        if type(value) is not str or value not in allowed:
-            raise self.refuse(key, value, f"one of {', '.join(allowed)} is needed")
-        return value
-
-    def mapping(self, key: str) -> Mapping[str, Any]:
-        value = self.raw.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self.refuse(key, value, "an object is needed")
-        return value
-
-    def summary(self, default: str) -> str:
-        value = self.raw.get("headrace_summary", default)
-        return value if isinstance(value, str) and value.isprintable() else default
-
-
-def _family(keys: _Keys) -> str:
+def _family(keys: ConfigKeys) -> str:
     """Tell the family; 1bitLLM's checkpoints call themselves llama but are BitNet."""
     architectures = keys.raw.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
         raise keys.refuse("architectures", architectures, "a list of names is needed")
     if any(a.lower() == "bitnetforcausallm" for a in architectures):
         return "bitnet"
+    known = (*_DECODERS, "vit", "clip_vision_model")
     if keys.raw.get("model_type") is None:
         raise InputError(
-            f"{keys.where}: key model_type is missing; one of bitnet, llama, vit is needed"
+            f"{keys.where}: key model_type is missing; one of {', '.join(known)} is needed"
         )
-    return keys.choice("model_type", ("bitnet", "llama", "vit"), "")
+    return keys.choice("model_type", known, "")
 
 
-def _decoder(keys: _Keys, name: str, family: str) -> NetworkConfig:
+def _decoder(keys: ConfigKeys, name: str, family: str) -> NetworkConfig:
     hidden, heads, head_dim = _head_shape(keys)
-    kv_heads = keys.integer("num_key_value_heads", heads)
-    if kv_heads > heads or heads % kv_heads:
-        raise keys.refuse(
-            "num_key_value_heads", kv_heads, f"a divisor of num_attention_heads = {heads} is needed"
-        )
-    if head_dim % 2:
+    kv_heads = _kv_heads(keys, family, heads)
+    facts = _DECODERS[family](keys)
+    if facts["positions"] == "rope" and head_dim % 2:
         raise keys.refuse("head_dim", head_dim, "an even number is needed, RoPE rotates pairs")
     layers = keys.integer("num_hidden_layers")
-    bitnet = family == "bitnet"
-    activation = keys.choice("hidden_act", ("silu", "relu2") if bitnet else ("silu",), "silu")
+    gated = facts["activation"] in ("silu", "relu2")
     return NetworkConfig(
         name=name,
         summary=keys.summary(f"{family}, {layers} layers of {hidden}"),
         family=family,
         hidden_size=hidden,
-        intermediate_size=keys.integer("intermediate_size"),
+        intermediate_size=keys.integer("intermediate_size", None if gated else 4 * hidden),
         layers=layers,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=keys.integer("vocab_size"),
-        max_positions=keys.integer("max_position_embeddings"),
-        norms_per_layer=4 if bitnet else 2,
-        activation=activation,
-        rope_theta=_rope_theta(keys),
-        rms_eps=keys.real("rms_norm_eps", 1e-12, 1.0, 1e-6),
-        tied_embedding=keys.boolean("tie_word_embeddings", False),
-        weight_format="ternary" if bitnet else _dtype(keys),
-        attention_bias=keys.boolean("attention_bias", False),
+        rope_theta=_rope_theta(keys) if facts["positions"] == "rope" else 0.0,
+        **facts,
     )
 
 
-def _vit(keys: _Keys, name: str) -> NetworkConfig:
+def _kv_heads(keys: ConfigKeys, family: str, heads: int) -> int:
+    """Read the number of KV heads; Falcon's old decoders have one, its others say how many."""
+    if family in ("bloom", "gpt2"):
+        return heads
+    if family == "falcon" and not keys.boolean("new_decoder_architecture", False):
+        return 1 if keys.boolean("multi_query", True) else heads
+    kv_heads = keys.integer("num_key_value_heads", heads)
+    if kv_heads > heads or heads % kv_heads:
+        raise keys.refuse(
+            "num_key_value_heads", kv_heads, f"a divisor of num_attention_heads = {heads} is needed"
+        )
+    return kv_heads
+
+
+def _llama(keys: ConfigKeys, activations: tuple[str, ...] = ("silu",)) -> dict[str, Any]:
+    return {
+        "max_positions": keys.integer("max_position_embeddings"),
+        "norm": "rms_norm",
+        "norms_per_layer": 2,
+        "activation": keys.choice("hidden_act", activations, "silu"),
+        "positions": "rope",
+        "rms_eps": keys.real("rms_norm_eps", 1e-12, 1.0, 1e-6),
+        "tied_embedding": keys.boolean("tie_word_embeddings", False),
+        "weight_format": _dtype(keys),
+        "attention_bias": keys.boolean("attention_bias", False),
+        "output_bias": keys.boolean("attention_bias", False),
+        "ffn_bias": keys.boolean("mlp_bias", False),
+    }
+
+
+def _mistral(keys: ConfigKeys) -> dict[str, Any]:
+    return _llama(keys) | {"sliding_window": keys.integer("sliding_window", 0)}
+
+
+def _bitnet(keys: ConfigKeys) -> dict[str, Any]:
+    facts = _llama(keys, ("silu", "relu2"))
+    return facts | {"norms_per_layer": 4, "weight_format": "ternary"}
+
+
+def _biased(keys: ConfigKeys, *, positions: str, bias: bool, length: int) -> dict[str, Any]:
+    """Read the facts of a decoder with LayerNorm and GELU."""
+    return {
+        "max_positions": keys.integer("max_position_embeddings", length),
+        "norm": "layer_norm",
+        "norms_per_layer": 2,
+        "activation": keys.choice("hidden_act", _GELUS, "gelu"),
+        "positions": positions,
+        "rms_eps": keys.real("layer_norm_epsilon", 1e-12, 1.0, 1e-5),
+        "tied_embedding": keys.boolean("tie_word_embeddings", True),
+        "weight_format": _dtype(keys),
+        "attention_bias": bias,
+        "output_bias": bias,
+        "ffn_bias": bias,
+    }
+
+
+def _falcon(keys: ConfigKeys) -> dict[str, Any]:
+    positions = "alibi" if keys.boolean("alibi", False) else "rope"
+    facts = _biased(keys, positions=positions, bias=keys.boolean("bias", False), length=2048)
+    renewed = keys.boolean("new_decoder_architecture", False)
+    parallel = keys.boolean("parallel_attn", True) or renewed
+    own = keys.integer("num_ln_in_parallel_attn", 2) if renewed else 1
+    return facts | {"parallel": parallel, "norms_per_layer": own if parallel else 2}
+
+
+def _bloom(keys: ConfigKeys) -> dict[str, Any]:
+    key = "apply_residual_connection_post_layernorm"
+    if keys.boolean(key, False):
+        raise keys.refuse(key, True, "false is needed")
+    facts = _biased(keys, positions="alibi", bias=True, length=2048)
+    return facts | {"embedding_norm": True}
+
+
+def _gpt2(keys: ConfigKeys) -> dict[str, Any]:
+    return _biased(keys, positions="learned", bias=True, length=1024)
+
+
+_DECODERS: dict[str, Callable[[ConfigKeys], dict[str, Any]]] = {
+    "bitnet": _bitnet,
+    "llama": _llama,
+    "mistral": _mistral,
+    "falcon": _falcon,
+    "bloom": _bloom,
+    "gpt2": _gpt2,
+}
+
+
+def _vit(keys: ConfigKeys, name: str, *, clip: bool) -> NetworkConfig:
+    """Read a ViT, or the tower of CLIP: a norm first, no bias of patches, no classifier."""
     hidden, heads, head_dim = _head_shape(keys)
     image, patch = keys.sides("image_size"), keys.integer("patch_size")
     for side in image:
         if side % patch:
             raise keys.refuse("patch_size", patch, f"a divisor of image_size = {side} is needed")
     layers = keys.integer("num_hidden_layers")
+    labels = 0 if clip else max(1, len(keys.mapping("id2label")) or 1000)
+    activations = ("quick_gelu", "gelu") if clip else ("gelu",)
     return NetworkConfig(
         name=name,
         summary=keys.summary(f"vit, {layers} layers of {hidden}"),
@@ -264,22 +303,28 @@ def _vit(keys: _Keys, name: str) -> NetworkConfig:
         heads=heads,
         kv_heads=heads,
         head_dim=head_dim,
-        vocab_size=keys.integer("num_labels", max(1, len(keys.mapping("id2label")) or 1000)),
+        vocab_size=keys.integer("num_labels", labels),
         max_positions=(image[0] // patch) * (image[1] // patch) + 1,
+        norm="layer_norm",
         norms_per_layer=2,
-        activation=keys.choice("hidden_act", ("gelu",), "gelu"),
+        activation=keys.choice("hidden_act", activations, activations[0]),
+        positions="learned",
         rope_theta=0.0,
-        rms_eps=keys.real("layer_norm_eps", 1e-15, 1.0, 1e-12),
+        rms_eps=keys.real("layer_norm_eps", 1e-15, 1.0, 1e-5 if clip else 1e-12),
         tied_embedding=False,
         weight_format=_dtype(keys),
         attention_bias=keys.boolean("qkv_bias", True),
+        output_bias=True,
+        ffn_bias=True,
+        embedding_norm=clip,
+        patch_bias=not clip,
         patch_size=patch,
         channels=keys.integer("num_channels", 3),
         **_experts(keys),
     )
 
 
-def _experts(keys: _Keys) -> dict[str, int]:
+def _experts(keys: ConfigKeys) -> dict[str, Any]:
     """Read the mixture of experts, under the names that transformers gives Qwen2-MoE's."""
     experts = keys.integer("num_experts", 0)
     if not experts:
@@ -298,7 +343,7 @@ def _experts(keys: _Keys) -> dict[str, int]:
     }
 
 
-def _head_shape(keys: _Keys) -> tuple[int, int, int]:
+def _head_shape(keys: ConfigKeys) -> tuple[int, int, int]:
     hidden, heads = keys.integer("hidden_size"), keys.integer("num_attention_heads")
     if keys.raw.get("head_dim") is not None:
         return hidden, heads, keys.integer("head_dim")
@@ -309,13 +354,13 @@ def _head_shape(keys: _Keys) -> tuple[int, int, int]:
     return hidden, heads, hidden // heads
 
 
-def _rope_theta(keys: _Keys) -> float:
+def _rope_theta(keys: ConfigKeys) -> float:
     """Read theta where transformers 4 and where transformers 5 keep it."""
-    nested = _Keys(keys.mapping("rope_parameters"), f"{keys.where}: rope_parameters")
+    nested = ConfigKeys(keys.mapping("rope_parameters"), f"{keys.where}: rope_parameters")
     outer = keys.real("rope_theta", 1.0, 1e12, 10_000.0)
     return nested.real("rope_theta", 1.0, 1e12, outer)
 
 
-def _dtype(keys: _Keys) -> str:
+def _dtype(keys: ConfigKeys) -> str:
     key = "dtype" if keys.raw.get("dtype") is not None else "torch_dtype"
     return keys.choice(key, _DTYPES, "float32")

@@ -77,6 +77,8 @@ class Operator:
         Attention and RoPE only: query heads, key/value heads, values per head.
     causal : bool
         Attention only: a token sees itself and earlier tokens, through a KV cache.
+    window : int
+        Causal attention only: keys that a token sees at most, its own included; 0 for all.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class Operator:
     kv_heads: int = 0
     head_dim: int = 0
     causal: bool = True
+    window: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -156,9 +159,11 @@ class Operator:
         """Count (query, key) pairs of one head; 0 for other kinds."""
         if self.kind != "attention":
             return 0
-        if self.causal:
-            return tokens * context + tokens * (tokens + 1) // 2
-        return tokens * (tokens + context)
+        if not self.causal:
+            return tokens * (tokens + context)
+        window = self.window or tokens + context
+        growing = max(0, min(tokens, window - context))  # tokens that see all before them
+        return growing * context + growing * (growing + 1) // 2 + (tokens - growing) * window
 
     def weight_bytes(self) -> int:
         """Bytes of weights, bias and scales as stored."""
@@ -183,10 +188,16 @@ class Operator:
         return tokens * self._kv_bytes_per_token()
 
     def kv_read_bytes(self, tokens: int, context: int = 0) -> int:
-        """Bytes of keys and values when each one is read once, the new tokens' included."""
+        """Bytes of keys and values when each one is read once, the new tokens' included.
+
+        With a window, only those that some new token sees.
+        """
         if self.kind != "attention" or not self.causal:
             return 0
-        return (tokens + context) * self._kv_bytes_per_token()
+        seen = tokens + context
+        if self.window:
+            seen = min(seen, tokens + self.window - 1)
+        return seen * self._kv_bytes_per_token()
 
     def _kv_bytes_per_token(self) -> int:
         return 2 * self.kv_heads * self.head_dim * FORMAT_BITS[self.activation_format] // 8

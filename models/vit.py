@@ -62,6 +62,8 @@ def tensor_shapes(network: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """
     if network.family != "vit":
         raise InputError(f"{network.name} is of family {network.family}; a vit is needed")
+    if network.embedding_norm:
+        raise InputError(f"{network.name} has a norm before its first layer; none is needed")
     width, side = network.hidden_size, network.patch_size
     shapes: dict[str, tuple[int, ...]] = {
         _CLASS: (1, 1, width),

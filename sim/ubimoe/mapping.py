@@ -96,9 +96,10 @@ def network_shape(network: Network) -> Shape:
     InputError
         The network is none.
     """
-    if network.family != "vit":
+    if network.family != "vit" or network.embedding_norm:
         raise InputError(
             f"network {network.name!r} does not map to ubimoe: a vision transformer is needed"
+            + (" without a norm before its first layer" if network.embedding_norm else "")
         )
     layers = [network.layer_operators(number) for number in range(network.layers)]
     return Shape(

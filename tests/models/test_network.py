@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from headrace.errors import InputError
 from headrace.models.network import Operator, load_network, network_from_config, network_names
 
-# Published: TeLLMe's workload (section 1 of its paper), the cards of Llama 2 7B, Llama 3 8B and
-# BitNet 2B4T, DeiT's table for ViT-Ti and ViT-S, and the note beside tiny-bitnet.
+# Published: TeLLMe's workload (section 1 of its paper), the cards of Llama 3 8B and BitNet 2B4T,
+# DeiT's table for ViT-Ti and ViT-S, the note beside tiny-bitnet, and the cards (parameters of the
+# safetensors files) of Llama 2, Mistral, Falcon, BLOOM and CLIP's vision model.
 PARAMETERS = {
     "llama-2-7b": 6_738_415_616,
     "llama-3-8b": 8_030_261_248,
@@ -19,6 +20,11 @@ PARAMETERS = {
     "vit-tiny": 5_717_416,
     "vit-small": 22_050_664,
     "tiny-bitnet": 2_759_232,
+    "llama-2-70b": 68_976_648_192,
+    "mistral-7b": 7_241_732_096,
+    "falcon-40b": 41_835_970_560,
+    "bloom-176b": 176_247_271_424,
+    "clip-vit-l-14-336": 303_507_456,
 }
 
 VALID = {
@@ -40,7 +46,7 @@ def test_parameters_are_the_published_ones(name):
 
 def test_every_published_network_is_there():
     unpublished = {"bitnet-b1.58-large", "m3vit-tiny", "m3vit-tiny-197", "m3vit-small"}
-    unpublished |= {"siglip-large-384"}
+    unpublished |= {"siglip-large-384", "gpt-13b", "llava-1.5-7b"}  # see test_decoders.py
     assert set(network_names()) == set(PARAMETERS) | unpublished
 
 
@@ -246,8 +252,8 @@ def test_bad_value_is_named_with_its_range(key, value, part):
 
 
 def test_unknown_family_and_network_list_what_there_is(tmp_path):
-    with pytest.raises(InputError, match="one of bitnet, llama, vit"):
-        network_from_config({"model_type": "gpt2"})
+    with pytest.raises(InputError, match="one of bitnet, llama, mistral, falcon, bloom, gpt2, vit"):
+        network_from_config({"model_type": "opt"})
     with pytest.raises(InputError, match="model_type is missing"):
         network_from_config({})
     with pytest.raises(InputError, match="tiny-bitnet"):
