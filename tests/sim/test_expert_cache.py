@@ -286,6 +286,36 @@ def test_lru_includes_what_a_smaller_one_holds():
     assert all((more <= less).all() for less, more in pairwise(missed))
 
 
+@pytest.mark.parametrize("exponent", [0.6, 1.0, 1.2])
+def test_zipf_traces_meet_theory(exponent):
+    experts, capacity, requests = 850, 38, 200_000
+    shares = np.arange(1.0, experts + 1) ** -exponent
+    shares /= shares.sum()
+    trace = zipf_trace(experts, requests, exponent, 0)
+    # Che: an expert stays for as long as it takes to ask for `capacity` others.
+    low, high = 1.0, 1e5
+    while high - low > 1e-6 * low:
+        stay = (low + high) / 2
+        low, high = (stay, high) if -np.expm1(-shares * stay).sum() < capacity else (low, stay)
+    hits = -(shares * np.expm1(-shares * low)).sum()
+    assert serve(trace, capacity).hits / requests == pytest.approx(hits, rel=0.02)
+    # LFU keeps the most popular; one place is for what comes and goes.
+    kept = shares[: capacity - 1].sum()
+    assert serve(trace, capacity, LFU).hits / requests == pytest.approx(kept, rel=0.02)
+
+
+@pytest.mark.parametrize("exponent", [0.6, 1.0, 1.2])
+def test_switching_of_the_node_falls_to_less_than_a_quarter(exponent):
+    trace = zipf_trace(850, 80_000, exponent, 1)
+    times = ExpertTimes(router_s=0.06, copy_s=0.013476831232, run_s=0.067)
+    lru = serve(trace, 38, batch=8, times=times)
+    policy = ReplacementPolicy(lookahead=0)
+    known = serve(trace, 38, policy, batch=8, times=times, prefetch=EAGER)
+    # Only the first copy of a batch cannot hide: a run is longer than a copy.
+    assert known.switching_s <= 10_000 * times.copy_s
+    assert known.switching_share <= 0.25 * lru.switching_share
+
+
 @pytest.mark.parametrize(("experts", "capacity"), [(5, 4), (5, 1), (20, 7), (850, 38), (38, 38)])
 def test_experts_in_turn(experts, capacity):
     requests = 5 * experts + 3
