@@ -1,4 +1,34 @@
-"""SN40L: a reconfigurable dataflow unit with three memory tiers (arXiv 2405.07518).
+"""SN40L: streaming dataflow and three memory tiers for compositions of experts (arXiv 2405.07518).
 
 Section, table and figure numbers in this package refer to that paper.
 """
+
+from collections.abc import Mapping
+
+from headrace.arch.design import Design
+from headrace.arch.point import Point
+from headrace.arch.resources import Resources
+from headrace.arch.sn40l.axes import AXES, CONSTRAINTS
+
+__all__ = ["SN40L"]
+
+
+def _resources(point: Point) -> Mapping[str, Resources]:
+    """Return no FPGA resources: the SN40L is silicon."""
+    del point
+    return {}
+
+
+SN40L = Design(
+    name="sn40l",
+    summary="streaming dataflow over three memory tiers, composition of experts (ASIC)",
+    axes=AXES,
+    constraints=CONSTRAINTS,
+    resources=_resources,
+    default_device="sn40l-node",
+    default_network="llama-2-7b",
+    faces={
+        "sim": "headrace.sim.sn40l.machine:simulate",
+        "reproduce": "headrace.search.reproduce.sn40l:rows",
+    },
+)

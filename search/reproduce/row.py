@@ -24,6 +24,8 @@ class Row:
         Relative error that the model claims to stay within; None where it claims nothing.
     note : str
         Conditions, fitted constants that it rests on, or why it cannot be reproduced.
+    bounds : (float, float) or None
+        Where only a range is published: what the prediction has to lie in.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Row:
     source: str
     allowed: float | None = None
     note: str = ""
+    bounds: tuple[float, float] | None = None
 
     @property
     def error(self) -> float | None:
@@ -45,7 +48,9 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the error is within what is claimed; None where nothing is."""
+        """Whether the error, or the prediction, is within what is claimed; None if nothing is."""
+        if self.bounds is not None and self.predicted is not None:
+            return self.bounds[0] <= self.predicted <= self.bounds[1]
         if self.allowed is None or self.error is None:
             return None
         return abs(self.error) <= self.allowed
