@@ -78,11 +78,12 @@ class ExpertTimes:
 
     def __post_init__(self) -> None:
         for name in ("router_s", "copy_s", "run_s"):
-            if not 0 <= getattr(self, name) <= _LONGEST:
-                raise InputError(f"{name} = {getattr(self, name)}; 0 to {_LONGEST:g} s is needed")
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 <= value <= _LONGEST):
+                raise InputError(f"{name} = {value!r}; 0 to {_LONGEST:g} s is needed")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Service:
     """What became of a trace.
 

@@ -375,6 +375,7 @@ def test_published_ratios_of_samba_coe():
         (lambda: ReplacementPolicy(lookahead=1.0), "lookahead = 1.0"),
         (lambda: ExpertTimes(copy_s=-1.0), r"copy_s = -1.0; 0 to 1e\+06 s"),
         (lambda: ExpertTimes(run_s=float("nan")), "run_s = nan"),
+        (lambda: ExpertTimes(router_s="1"), "router_s = '1'"),
     ],
 )
 def test_refusals(call, part):
