@@ -13,6 +13,7 @@ KINDS = ("activation", "cache", "weights")
 """Kinds of symbols, in the order in which they leave HBM."""
 
 _LIMIT = 1 << 50
+_LARGEST_TRANSFER = 1 << 70
 _MOST_SYMBOLS = 1 << 12
 _ALL_ORDERS = 6
 
@@ -31,7 +32,7 @@ class Symbol:
     first, last : int
         Numbers of the first and the last kernel call in which it lives.
     transfer_bytes : int
-        Bytes that the program reads and writes of it, 0 to 2^50.
+        Bytes that the program reads and writes of it, 0 to 2^70.
 
     Raises
     ------
@@ -50,11 +51,16 @@ class Symbol:
         where = f"symbol {self.name}"
         if self.kind not in KINDS:
             raise InputError(f"{where}: kind = {self.kind!r}; one of {', '.join(KINDS)} is needed")
-        least = {"bytes": 1, "first": 0, "last": 0, "transfer_bytes": 0}
-        for name, low in least.items():
+        ranges = {
+            "bytes": (1, _LIMIT),
+            "first": (0, _LIMIT),
+            "last": (0, _LIMIT),
+            "transfer_bytes": (0, _LARGEST_TRANSFER),
+        }
+        for name, (least, most) in ranges.items():
             value = getattr(self, name)
-            if type(value) is not int or not low <= value <= _LIMIT:
-                raise InputError(f"{where}: {name} = {value!r} is not allowed: {low} to {_LIMIT}")
+            if type(value) is not int or not least <= value <= most:
+                raise InputError(f"{where}: {name} = {value!r} is not allowed: {least} to {most}")
         if self.last < self.first:
             raise InputError(f"{where}: it lives from call {self.first} to call {self.last}")
 

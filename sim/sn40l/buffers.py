@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from headrace.arch.sn40l.chip import ChipSizes
 from headrace.sim.sn40l.workload import Segment, Task
@@ -72,11 +72,6 @@ class Tiling:
     def height(self) -> int:
         """Rows of a full tile."""
         return min(self.tile_rows, self.tokens * self._packed)
-
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Yield first row and end of the tiles of one sequence."""
-        for start in range(0, self.tokens, self.tile_rows):
-            yield start, min(start + self.tile_rows, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -154,10 +149,8 @@ class SectionBuffers:
         outside |= {task.name: task.row_bytes for task in self.segment.tasks[: self.start]}
         read: dict[str, list[int]] = {}
         for task in self._tasks:
-            names = set(task.inputs)
-            if task.whole in made and task.causal:
-                names.add(task.whole)
-            for name in names:
+            own = (task.whole,) if task.whole in made and task.causal else ()
+            for name in dict.fromkeys((*task.inputs, *own)):
                 read.setdefault(name, []).append(self.slots[task.name])
         for name in dict.fromkeys((*read, *made)):
             slots = read.get(name, [])
@@ -197,7 +190,7 @@ class SectionBuffers:
         """
         tiling, row = self._tiling, task.whole_row_bytes
         tokens, batch, cached = self.segment.tokens, self.segment.batch, task.whole_cached
-        seen = [(_rows_seen(task, tokens, a, b), b - a) for a, b in tiling.ranges()]
+        seen = _rows_read(task, tokens, self.tile_rows)
         sequences = 1 if tiling.tiles == tiling.sequence_tiles else 2
         held = Buffer(
             name=task.whole,
@@ -205,11 +198,11 @@ class SectionBuffers:
             source="cache" if task.causal else "rows",
             bytes=sequences * (cached + tokens) * row,
             hbm_bytes=batch * (cached + (0 if is_made else tokens)) * row,
-            port_bytes=batch * row * sum(rows for rows, _ in seen),
+            port_bytes=batch * row * seen,
         )
         if is_made and not task.causal and tiling.sequence_tiles > 1:
             return _Operand(held, None)
-        read = sum(rows - (own if is_made else 0) for rows, own in seen)
+        read = seen - (tokens if is_made else 0)
         return _Operand(held, _streamed(held, batch * row * read, chip))
 
 
@@ -225,12 +218,15 @@ def _streamed(held: Buffer, hbm_bytes: int, chip: ChipSizes) -> Buffer:
     )
 
 
-def _rows_seen(task: Task, tokens: int, start: int, end: int) -> int:
-    """Return the rows of keys or values that rows ``start`` to ``end - 1`` read together."""
-    if not task.causal:
-        return tokens
-    rows = task.whole_cached + end
-    return min(rows, end - start + task.window - 1) if task.window else rows
+@cache
+def _rows_read(task: Task, tokens: int, tile_rows: int) -> int:
+    """Return the rows of keys or values that all tiles of a sequence read."""
+    total = 0
+    for start in range(0, tokens, tile_rows):
+        end = min(start + tile_rows, tokens)
+        rows = task.whole_cached + end if task.causal else tokens
+        total += min(rows, end - start + task.window - 1) if task.window else rows
+    return total
 
 
 def most_saved(sizes: Sequence[int], savings: Sequence[int], room: int) -> frozenset[int]:

@@ -98,6 +98,6 @@ def _note_reads(ledger: _Ledger, kernel: Kernel, names: dict[str, str], call: in
     """Note what a call reads."""
     kinds = {"rows": "activation", "cache": "cache", "weights": "weights"}
     for buffer in kernel.buffers:
-        if buffer.source:
+        if buffer.hbm_bytes:
             name = names[buffer.name] + (".weights" if buffer.source == "weights" else "")
             ledger.note(name, kinds[buffer.source], 0, call, buffer.hbm_bytes)

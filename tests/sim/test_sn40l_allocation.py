@@ -160,6 +160,13 @@ def test_symbols_of_a_pass():
                    if s.kind != "activation")  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["vit-small", "m3vit-tiny", "bitnet-b1.58-2b-4t"])
+def test_symbols_carry_all_bytes(name):
+    for level in LEVELS:
+        program = compile_pass(Pass(network=load_network(name), tokens=197), ChipSizes(), level)
+        assert sum(s.transfer_bytes for s in symbols_of(program)) == program.hbm_bytes
+
+
 def test_lives_of_intermediate_results():
     """Layer 0 of a small network, without fusion: calls 1 to 19 after the embedding's."""
     work = Pass(network=load_network("vit-tiny"), tokens=50)

@@ -10,10 +10,11 @@ from headrace.arch.sn40l.chip import ChipSizes
 from headrace.errors import InputError
 from headrace.models.network import load_network
 from headrace.sim.sn40l.buffers import SectionBuffers, most_saved
-from headrace.sim.sn40l.sections import LEVELS, compile_pass, cut_segment, kernel_of
+from headrace.sim.sn40l.sections import compile_pass, cut_segment, kernel_of
 from headrace.sim.sn40l.workload import Pass, Segment, Task, segments_of
 
 CHIP = ChipSizes()
+LEVELS = ("unfused", "partial", "full")
 LLAMA = load_network("llama-3-8b")
 LAYER = [
     "input_norm",
@@ -221,11 +222,12 @@ def live_tiles(graph, tiles):
 @pytest.mark.parametrize("seed", range(8))
 def test_stage_buffers_hold_what_a_run_needs(seed):
     rng = np.random.default_rng(seed)
-    graph = replace(draw_segment(rng, 9), tokens=40, batch=1)
+    tiles = int(rng.choice([1, 3, 20]))
+    graph = replace(draw_segment(rng, 9), tokens=2 * tiles, batch=1)
     buffers = SectionBuffers(graph, 0, 9, 2).fit(CHIP)
     rows = dict(graph.inputs) | {t.name: t.row_bytes for t in graph.tasks}
     depths = {b.name: b.bytes // (2 * rows[b.name]) for b in buffers if b.kind == "stage"}
-    assert depths == live_tiles(graph, 20)
+    assert depths == {name: max(2, peak) for name, peak in live_tiles(graph, tiles).items()}
 
 
 def attention_bytes(tokens, context, batch, tile, row, window=0):
@@ -260,6 +262,23 @@ def test_keys_held_or_streamed(tokens, context, batch, window):
     both = kernel_of(graph, wide, 0, 2, tile_rows=4)
     assert both.kv_read_bytes == once - tokens * batch * 50  # the new keys are on the chip
     assert both.kv_write_bytes == tokens * batch * 50
+    stages = sum(b.pmus(wide) for b in both.buffers if b.kind == "stage")
+    tight = replace(wide, pmus=stages + max(2, held_units - 1))
+    both = kernel_of(graph, tight, 0, 2, tile_rows=4)
+    assert both.kv_read_bytes == streamed - tokens * batch * 50
+
+
+def test_keys_without_cache_must_be_held_by_the_kernel_that_makes_them():
+    key = Task(name="k", kind="matmul", inputs=("x",), row_bytes=50)
+    score = Task(name="s", kind="scores", inputs=("x",), row_bytes=4, whole="k",
+                 whole_row_bytes=50, causal=False)  # fmt: skip
+    graph = segment([key, score], tokens=100)
+    wide, tight = ChipSizes(pmus=100, pmu_bytes=100), ChipSizes(pmus=40, pmu_bytes=100)
+    (kernel,) = cut_segment(graph, wide, "full", tile_rows=4)
+    assert kernel.hbm_bytes == 100 * (10 + 4)
+    assert [k.names for k in cut_segment(graph, tight, "full", tile_rows=4)] == [("k",), ("s",)]
+    alone = kernel_of(graph, tight, 1, 2, tile_rows=4)
+    assert alone.activation_in_bytes == 100 * 10 + 25 * 100 * 50  # all keys for every tile
 
 
 def test_knapsack_is_exact():
