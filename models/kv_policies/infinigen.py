@@ -128,8 +128,14 @@ class InfiniGen(KvPolicy):
 
 
 def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
-    """Return the union over rows of each row's `count` best, shape (kv_heads, cached)."""
-    chosen = np.zeros(scores.shape, np.bool_)
-    order = np.argsort(-scores, axis=2, kind="stable")[..., :count]
-    np.put_along_axis(chosen, order, True, axis=2)
+    """Return the union over rows of each row's `count` best, shape (kv_heads, cached).
+
+    Of equal scores the older come first.
+    """
+    if not 0 < count < scores.shape[2]:
+        return np.full((len(scores), scores.shape[2]), count > 0)
+    least = np.partition(scores, -count, axis=2)[..., -count, None]
+    chosen, ties = scores > least, scores == least
+    room = count - chosen.sum(axis=2, keepdims=True)
+    chosen |= ties & (np.cumsum(ties, axis=2) <= room)
     return np.asarray(chosen.any(axis=1))
