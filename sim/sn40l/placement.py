@@ -11,6 +11,8 @@ from headrace.sim.sn40l.sections import Kernel
 
 __all__ = ["Placement", "place", "spread_units"]
 
+_MOST_UNITS = 1 << 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
@@ -65,15 +67,15 @@ def spread_units(
     """Spread units over stages so that the greatest work per unit is as small as possible.
 
     Every unit goes to the stage that is slowest at that time. That is exact: no better spread
-    could leave that stage with fewer. What is given out beyond the least that this optimum needs
-    is taken back.
+    could leave that stage with fewer. It starts from the units that a slower spread needs already;
+    what is given out beyond the least that the optimum needs is taken back.
 
     Parameters
     ----------
     work : sequence of int
         Work of each stage, from 0.
     available : int
-        Units there are.
+        Units there are, 1 to 65536.
     least : sequence of int, optional
         Units each stage needs at least, from 1; by default 1.
 
@@ -88,6 +90,8 @@ def spread_units(
         There are fewer units than the stages need, or a number is out of range.
     """
     least = [1] * len(work) if least is None else list(least)
+    if type(available) is not int or not 1 <= available <= _MOST_UNITS:
+        raise InputError(f"units = {available!r} is not allowed: 1 to {_MOST_UNITS}")
     if any(type(x) is not int or x < 0 for x in work):
         raise InputError("work of a stage: integers from 0 are needed")
     if len(least) != len(work) or any(type(x) is not int or x < 1 for x in least):
@@ -96,10 +100,12 @@ def spread_units(
         raise InputError(f"{len(work)} stages need {sum(least)} units; there are {available}")
     if not any(work):
         return tuple(least)
-    units = list(least)
+    # so many times total / spare is enough for all: rounding up costs one unit per stage
+    spare = max(0, available - sum(least) - len(work))
+    units = [max(low, -(-w * spare // sum(work))) for w, low in zip(work, least, strict=True)]
     queue = [(-Fraction(w, u), i) for i, (w, u) in enumerate(zip(work, units, strict=True))]
     heapq.heapify(queue)
-    for _ in range(available - sum(least)):
+    for _ in range(available - sum(units)):
         i = queue[0][1]
         units[i] += 1
         heapq.heapreplace(queue, (-Fraction(work[i], units[i]), i))

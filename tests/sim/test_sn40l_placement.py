@@ -38,6 +38,21 @@ def test_bottleneck_is_the_least(seed):
     assert sum(units) == min(sum(u) for u in every if bottleneck(work, u) == best)
 
 
+def test_no_large_spread_could_be_better():
+    """To be faster than the bottleneck, the stages would need more units than there are."""
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        count = int(rng.integers(1, 30))
+        least = rng.integers(1, 9, count).tolist()
+        available = sum(least) + int(rng.integers(0, 1000))
+        work = rng.integers(1, 10 ** int(rng.integers(1, 15)), count).tolist()
+        units = spread_units(work, available, least)
+        slowest = bottleneck(work, units)
+        assert sum(units) <= available
+        needed = (max(low, w // slowest + 1) for w, low in zip(work, least, strict=True))
+        assert sum(needed) > available
+
+
 def solve_integer_program(work, available):
     """Choose for each stage how many units it has: minimise T >= w_i / k for the chosen k."""
     optimize = pytest.importorskip("scipy.optimize")
@@ -94,6 +109,7 @@ def test_refusals():
     for call, words in (
         (lambda: spread_units([1, 2, 3], 2), "need 3 units; there are 2"),
         (lambda: spread_units([1, -2], 5), "from 0"),
+        (lambda: spread_units([1, 2], 1 << 40), "units = "),
         (lambda: spread_units([1, 2], 5, [0, 1]), "from 1"),
         (lambda: spread_units([1, 2], 5, [1]), "from 1"),
     ):
