@@ -61,9 +61,9 @@ AXES = (
     Axis(
         name="fusion",
         default="full",
-        choices=("unfused", "partial", "full"),
-        summary="Operators of a kernel: one, the few that libraries for GPUs fuse, or as many as "
-        "the units hold.",
+        choices=("unfused", "operators", "partial", "full"),
+        summary="What a kernel holds: a task, an operator of a framework (published as unfused), "
+        "what libraries for GPUs fuse, or as much as the units hold (published as fused).",
     ),
     Axis(
         name="launch",

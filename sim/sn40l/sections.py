@@ -11,12 +11,14 @@ from headrace.sim.sn40l.workload import Pass, Segment, Task, segments_of
 
 __all__ = ["LEVELS", "Kernel", "Program", "compile_pass", "cut_segment", "kernel_of"]
 
-LEVELS = ("unfused", "partial", "full")
-"""Each task a kernel; groups of 2 to 5 as GPU libraries fuse; the cut of least HBM bytes."""
+LEVELS = ("unfused", "operators", "partial", "full")
+"""Each task a kernel; tasks that a framework calls as one operator; groups of 2 to 5 as GPU
+libraries fuse; the cut of least HBM bytes."""
 
 _LARGEST_GROUP = 5
 _EPILOGUES = ("residual_add", "gelu", "silu", "relu2", "multiply", "rope", "quantise",
               "position_add")  # fmt: skip
+_ACTIVATIONS = ("silu", "relu2")
 _FLASH = ("mask", "softmax", "values")
 _LEADERS = ("matmul", "ternary_matmul", "patch_embedding", "expert_matmul", "rms_norm",
             "layer_norm")  # fmt: skip
@@ -177,7 +179,12 @@ def cut_segment(
                 f"{task.name}: its buffers do not fit {chip.pmus} memory units of "
                 f"{chip.pmu_bytes} bytes at tile_rows = {tile_rows}; fewer rows are needed"
             )
-    cuts = {"unfused": _each, "partial": _library_groups, "full": _least_bytes}[level]
+    cuts = {
+        "unfused": _each,
+        "operators": _operators,
+        "partial": _library_groups,
+        "full": _least_bytes,
+    }[level]
     ends = cuts(segment.tasks, kernel)
     found = [kernel(a, b) for a, b in zip([0, *ends], ends, strict=False)]
     return tuple(k for k in found if k is not None)
@@ -191,21 +198,44 @@ def _each(tasks: Sequence[Task], kernel: _Kernels) -> list[int]:
     return list(range(1, len(tasks) + 1))
 
 
+def _operators(tasks: Sequence[Task], kernel: _Kernels) -> list[int]:
+    """Join attention, a gate's activation and product, and a product with its all-reduce."""
+    return _groups(tasks, kernel, _is_same_operator)
+
+
 def _library_groups(tasks: Sequence[Task], kernel: _Kernels) -> list[int]:
     """End a group where the next task is no epilogue of it and no part of the same attention."""
+    return _groups(tasks, kernel, _joins)
+
+
+def _groups(
+    tasks: Sequence[Task], kernel: _Kernels, joins: Callable[[Sequence[Task], Task], bool]
+) -> list[int]:
     ends, start = [], 0
     for i in range(1, len(tasks)):
-        if not _joins(tasks[start:i], tasks[i]) or kernel(start, i + 1) is None:
+        if not joins(tasks[start:i], tasks[i]) or kernel(start, i + 1) is None:
             ends.append(i)
             start = i
     return [*ends, len(tasks)]
+
+
+def _is_same_operator(group: Sequence[Task], task: Task) -> bool:
+    """Return whether a framework's operator goes on with a task.
+
+    Attention is one operator, unless a bias is added to its scores.
+    """
+    if group[-1].name not in task.inputs:
+        return False
+    if task.kind in _FLASH:
+        return group[0].kind == "scores"
+    return task.kind == "all_reduce" or (task.kind == "multiply" and group[0].kind in _ACTIVATIONS)
 
 
 def _joins(group: Sequence[Task], task: Task) -> bool:
     """Return whether a library would put a task into the kernel of those before it."""
     if group[-1].name not in task.inputs or len(group) == _LARGEST_GROUP:
         return False
-    if task.kind in _FLASH:
+    if task.kind in (*_FLASH, "bias"):
         return group[0].kind == "scores"
     return task.kind in _EPILOGUES and group[0].kind in _LEADERS
 

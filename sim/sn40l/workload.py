@@ -341,7 +341,7 @@ class _SegmentBuilder:
         )
 
     def _attention(self, op: Operator, name: str, sources: tuple[str, ...]) -> str:
-        """Add scores, scale and mask, softmax, and the sum of the values."""
+        """Add scores, scale and mask (with ALiBi its bias), softmax, the sum of the values."""
         if len(sources) != 3:
             raise InputError(f"{op.name}: queries, keys and values are needed as its inputs")
         query, key, value = sources
@@ -349,20 +349,20 @@ class _SegmentBuilder:
         head_bytes = op.head_dim * FORMAT_BITS[op.activation_format] // 8
         kv_row = op.kv_heads // work.tensor_parallel * head_bytes
         pairs = heads * op.attention_pairs(self.tokens, work.context) * work.batch
-        window = getattr(op, "window", 0)
-        cached = min(work.context, window - 1) if window else work.context
+        cached = min(work.context, op.window - 1) if op.window else work.context
         score_bits = heads * (self.tokens + cached) * FORMAT_BITS[op.output_format]
         product = {
             "macs": op.head_dim * pairs,
             "whole_row_bytes": kv_row,
             "whole_cached": cached,
-            "window": window,
+            "window": op.window,
             "causal": op.causal,
         }
         last = self._add(
             f"{name}.scores", "scores", (query,), row_bytes=score_bits // 8, whole=key, **product
         )
-        for kind, steps in (("mask", 2), ("softmax", 5)):
+        mask = "bias" if work.network.positions == "alibi" else "mask"
+        for kind, steps in ((mask, 2), ("softmax", 5)):
             last = self._add(
                 f"{name}.{kind}", kind, (last,), row_bytes=score_bits // 8, values=pairs,
                 steps=steps,
