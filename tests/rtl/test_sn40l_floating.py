@@ -1,10 +1,11 @@
 """Floating-point operators of SN40L's compute unit against NumPy's float32, bit by bit.
 
-A vector is two float32 and two bfloat16 numbers and a random number: two products, a sum and two
-roundings. NumPy knows no bfloat16: rounding is held against sums of integers and, on its own,
-against the nearest of all bfloat16 values.
+A vector is two float32 and two bfloat16 numbers and a random number: two products, a sum, two
+roundings and a reciprocal. NumPy knows no bfloat16: rounding is held against sums of integers and,
+on its own, against the nearest of all bfloat16 values.
 """
 
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -17,13 +18,21 @@ from headrace.arch.sn40l.floating import check_registers, check_significand, reg
 from headrace.errors import InputError
 from headrace.rtl.sn40l.floating.add import FloatAdd
 from headrace.rtl.sn40l.floating.multiply import FloatMultiply
+from headrace.rtl.sn40l.floating.reciprocal import reciprocal
 from headrace.rtl.sn40l.floating.rounding import RandomSource, bfloat16
 from headrace.rtl.streams import StreamVectors, pack, run_regression, simulate_streams
 from headrace.rtl.ubimoe.pipeline import delayed
 from headrace.rtl.verilog import to_verilog
 
 OPERANDS = {"left": 32, "right": 32, "short_left": 16, "short_right": 16, "random": 16}
-RESULTS = {"product": 32, "short_product": 32, "total": 32, "nearest": 16, "by_chance": 16}
+RESULTS = {
+    "product": 32,
+    "short_product": 32,
+    "total": 32,
+    "nearest": 16,
+    "by_chance": 16,
+    "inverse": 16,
+}
 LANES, SWEEP = 2, 120_000
 SPECIAL = [0, 1, 0x7FFFFF, 0x800000, 0x3F800000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC12345]
 
@@ -67,6 +76,7 @@ class Bench(wiring.Component):
                 "total": (adder.total, add),
                 "nearest": (bfloat16(of.left, 0, of.random), 0),
                 "by_chance": (bfloat16(of.left, 1, of.random), 0),
+                "inverse": (reciprocal(m, of.short_left, f"reciprocal_{lane}"), 0),
             }
             for name, (value, registers) in found.items():
                 value = delayed(m, value, latency - registers, go, f"{name}_{lane}")
@@ -113,6 +123,18 @@ def cut(bits, addend):
     return np.where(np.isnan(values(bits)), 0x7FC0, total)
 
 
+def reciprocals(short):
+    """Return the bfloat16 next to 1 / x: in float64, none is a tie unless it is exact."""
+    with np.errstate(all="ignore"):
+        exact = 1 / values(short, 16).astype(np.float64)
+        magnitude = abs(exact)
+        _, exponent = np.frexp(np.where(np.isfinite(magnitude), magnitude, 0))
+        unit = np.ldexp(1.0, np.maximum(exponent - 8, -133))
+        nearest = (np.rint(magnitude / unit) * unit).astype(np.float32)
+    bits = nearest.view(np.uint32).astype(np.int64) | np.signbit(exact).astype(np.int64) << 31
+    return np.where(np.isnan(exact), 0x7FC0, bits >> 16)
+
+
 def expected(operands):
     """Return what NumPy makes of the operands."""
     left, right, short_left, short_right, random = operands.T
@@ -122,7 +144,8 @@ def expected(operands):
             patterns(values(short_left, 16) * values(short_right, 16)),
             patterns(values(left) + values(right)),
         ]
-    return np.stack([*found, cut(left, 0x7FFF + (left >> 16 & 1)), cut(left, random)], axis=1)
+    nearest = cut(left, 0x7FFF + (left >> 16 & 1))
+    return np.stack([*found, nearest, cut(left, random), reciprocals(short_left)], axis=1)
 
 
 def payloads(rows, fields):
@@ -164,6 +187,18 @@ def test_products_of_bfloat16_are_exact_where_they_are_normal():
     assert (single[normal] == exact[normal]).all()
 
 
+def test_reciprocals_are_the_nearest():
+    """The reference, against the errors of both neighbours, in fractions."""
+    for pattern in [0x3F80, 0x4040, 0x0080, 0x0081, 0x7F00, 0x7E81, 0x7F7F, 0x0040, 0x1234, 0xC123]:
+        found = int(reciprocals(np.array([pattern]))[0])
+        exact = 1 / Fraction(float(values(pattern, 16)))
+        errors = [abs(Fraction(float(values(found + d, 16))) - exact) for d in (-1, 0, 1)]
+        assert errors[1] < min(errors[0], errors[2])
+    assert reciprocals(np.array([0, 0x8000, 0xFF80, 0x0001])).tolist() == [
+        0x7F80, 0xFF80, 0x8000, 0x7F80,
+    ]  # fmt: skip
+
+
 def test_nearest_bfloat16_is_the_nearest():
     """The reference of the rounding, against the distances to all neighbours."""
     rng = np.random.default_rng(4)
@@ -189,7 +224,9 @@ def test_verilog_equals_numpy_under_stalls(simulator):
 @pytest.mark.slow
 @pytest.mark.parametrize(("multiply", "add"), [(4, 5), (2, 2)])
 def test_verilog_equals_numpy_on_many_patterns(multiply, add):
-    wanted = vectors(draw(np.random.default_rng(add), SWEEP))
+    operands = draw(np.random.default_rng(add), SWEEP)
+    operands[: 1 << 16, 2] = np.arange(1 << 16)  # every reciprocal
+    wanted = vectors(operands)
     verilog = to_verilog(Bench(multiply, add), "floating")
     done = run_regression(verilog, "floating", wanted, "verilator")
     assert done.passed, done.message
