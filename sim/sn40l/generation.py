@@ -10,7 +10,7 @@ from headrace.sim.sn40l.node import KernelTime, Node
 from headrace.sim.sn40l.sections import Kernel, Program, compile_pass
 from headrace.sim.sn40l.workload import Pass
 
-__all__ = ["TILE_ROWS", "PassTime", "generation_s", "pass_time"]
+__all__ = ["TILE_ROWS", "PassTime", "clear_compiled", "generation_s", "pass_time"]
 
 TILE_ROWS = 64
 """Rows that a stage takes at once; ours."""
@@ -69,6 +69,11 @@ def pass_time(work: Pass, node: Node, level: str, fidelity: str = "analytic") ->
 @lru_cache(maxsize=512)
 def _compiled(work: Pass, node: Node, level: str) -> Program:
     return compile_pass(work, node.chip, level, tile_rows=TILE_ROWS)
+
+
+def clear_compiled() -> None:
+    """Forget the programs compiled so far, for those who measure how long that takes."""
+    _compiled.cache_clear()
 
 
 def generation_s(
