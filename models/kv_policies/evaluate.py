@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.models.kernels.retrieval.bfloat16 import round_to_bfloat16
+from headrace.models.kernels.bfloat.elementary import round_to_bfloat16
 from headrace.models.kv_policies.policy import Choice, KvPolicy, Work
 from headrace.models.kv_policies.step import KvCache, Step
 

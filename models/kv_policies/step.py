@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import InputError
-from headrace.models.kernels.retrieval.bfloat16 import round_to_bfloat16
+from headrace.models.kernels.bfloat.elementary import round_to_bfloat16
 
 __all__ = ["STAGES", "KvCache", "Step", "split_step"]
 

@@ -1,6 +1,6 @@
 """Retrieval of cached keys and values by hash clusters: ReSV, bit by bit; see docs/vrex.md."""
 
-from headrace.models.kernels.retrieval.bfloat16 import exp_bfloat16, round_to_bfloat16
+from headrace.models.kernels.bfloat.elementary import exp_bfloat16, round_to_bfloat16
 from headrace.models.kernels.retrieval.clustering import MAX_TOKENS, HashClusterTable
 from headrace.models.kernels.retrieval.hashing import (
     draw_hyperplanes,

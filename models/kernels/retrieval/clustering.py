@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from headrace.errors import InputError
-from headrace.models.kernels.retrieval.bfloat16 import round_to_bfloat16
+from headrace.models.kernels.bfloat.elementary import round_to_bfloat16
 from headrace.models.kernels.retrieval.hashing import hash_keys
 from headrace.models.kernels.retrieval.mean_key import move_mean
 

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from headrace.errors import InputError
-from headrace.models.kernels.retrieval.bfloat16 import exp_bfloat16, round_to_bfloat16
+from headrace.models.kernels.bfloat.elementary import exp_bfloat16, round_to_bfloat16
 
 __all__ = [
     "TRANSFORMS",

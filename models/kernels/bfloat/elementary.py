@@ -1,11 +1,11 @@
-"""bfloat16 on float32 registers: rounding, and the exponential of a number that is not positive."""
+"""bfloat16 on float32 registers: rounding, exponential of what is not positive, reciprocal."""
 
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["exp_bfloat16", "round_to_bfloat16"]
+__all__ = ["exp_bfloat16", "reciprocal_bfloat16", "round_to_bfloat16"]
 
 _SIGN_AND_EXPONENT = np.uint32(0xFFFF0000)
 
@@ -22,7 +22,7 @@ def round_to_bfloat16(x: NDArray[np.floating]) -> NDArray[np.float32]:
     -------
     ndarray of float32
         Same shape; the low 16 bits of every value are 0. Subnormals and the sign of zero are
-        kept, overflow gives infinity, NaN stays NaN.
+        kept, overflow gives infinity, NaN the quiet NaN 0x7FC0.
     """
     values = np.asarray(x, np.float32, order="C")
     bits = values.view(np.uint32)
@@ -53,6 +53,27 @@ def exp_bfloat16(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     magnitude = (np.asarray(x, np.float32, order="C").view(np.uint32) >> np.uint32(16)) & 0x7FFF
     return np.asarray(_exp_table()[magnitude])
+
+
+def reciprocal_bfloat16(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the correctly rounded bfloat16 reciprocal.
+
+    A quotient of 8-bit numbers is never so close to the middle of two bfloat16 values that
+    float32's rounding could move it there; below 2^-126, where float32 has fewer bits, 1 / x is
+    2^-128 at least, which leaves 21.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+        bfloat16 values. Of zero it is the infinity of its sign, of an infinity the zero.
+
+    Returns
+    -------
+    ndarray of float32
+        bfloat16 values.
+    """
+    with np.errstate(all="ignore"):
+        return round_to_bfloat16(np.float32(1) / np.asarray(x, np.float32))
 
 
 @cache
