@@ -22,6 +22,7 @@ VREX = Design(
         "sim": "headrace.sim.vrex.machine:simulate",
         "verify": "headrace.verification.vrex:VERIFY",
         "search": "headrace.search.vrex:SPACE",
+        "measure": "headrace.search.vrex.measure:measure",
         "reproduce": "headrace.search.reproduce.vrex:rows",
     },
 )

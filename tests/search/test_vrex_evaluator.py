@@ -16,6 +16,7 @@ from headrace.search.explain import explain
 from headrace.search.explore import explore
 from headrace.search.space import Space
 from headrace.search.vrex import SPACE
+from headrace.search.vrex.measure import measure
 from headrace.sim.vrex.machine import METRICS, simulate
 from headrace.sim.workload import Workload
 
@@ -122,6 +123,20 @@ def test_explore_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     simulated = json.loads(capsys.readouterr().out)
     for name, value in simulated["metrics"].items():
         assert explored["best"]["metrics"][name] == pytest.approx(value, rel=1e-9)
+
+
+def test_the_best_points_climb_to_every_pass() -> None:
+    choices = {axis.name: [axis.default] for axis in VREX.axes}
+    choices |= {"evict": ["token", "page"], "resident_tokens": [200, 1000]}
+    found = explore(
+        VREX, EDGE, LLAMA, SHORT, fixed=choices, objective="min frame_s",
+        fidelities=("analytic", "cycle"), budgets={"cycle": 2},
+    )  # fmt: skip
+    assert found.choice is not None
+    every_pass = simulate(found.choice.point, EDGE, LLAMA, SHORT, "cycle").metrics
+    assert found.choice.metrics == pytest.approx(every_pass, rel=1e-12)
+    with pytest.raises(InputError, match="vrex has analytic and cycle"):
+        measure("rtl", VREX.point(), EDGE, LLAMA, SHORT)
 
 
 def test_it_explains_what_does_not_fit() -> None:
