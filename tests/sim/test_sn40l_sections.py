@@ -312,6 +312,18 @@ def test_groups_of_the_libraries():
     ]
 
 
+def test_operators_of_a_framework():
+    layer = layer_of(LLAMA, tokens=512, tensor_parallel=8)
+    groups = [k.names for k in cut_segment(layer, CHIP, "operators")]
+    assert [g for g in groups if len(g) > 1] == [
+        ("attention.scores", "attention.mask", "attention.softmax", "attention.values"),
+        ("o_proj", "o_proj.all_reduce"),
+        ("swiglu.silu", "swiglu.multiply"),
+        ("down_proj", "down_proj.all_reduce"),
+    ]
+    assert [n for g in groups for n in g] == LAYER
+
+
 @pytest.mark.parametrize("tokens, context", [(4096, 0), (1, 4095)])
 def test_a_decoder_layer_is_one_kernel(tokens, context):
     """Section 6 of the paper: a whole decoder layer is one kernel, called for every layer."""
