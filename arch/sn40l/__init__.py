@@ -29,6 +29,7 @@ SN40L = Design(
     default_network="llama-2-7b",
     faces={
         "sim": "headrace.sim.sn40l.machine:simulate",
+        "search": "headrace.search.sn40l:SPACE",
         "reproduce": "headrace.search.reproduce.sn40l:rows",
     },
 )
