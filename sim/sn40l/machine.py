@@ -82,7 +82,7 @@ def simulate(
         passes["decode"] = _pass(network, node, 1, workload.context_tokens, workload)
     times = {stage: pass_time(work, node, level, fidelity) for stage, work in passes.items()}
     clock_hz = node.chip.clock_hz
-    phases = {stage: _phases(found, clock_hz) for stage, found in times.items()}
+    phases = {stage: _phases(found, node) for stage, found in times.items()}
     peak = node.sockets * node.chip.peak_flop_per_s
     return Simulation(
         point=point,
@@ -173,9 +173,9 @@ def _metrics(
     return {name: found[name] for name in METRICS if name in found}
 
 
-def _phases(times: PassTime, clock_hz: int) -> list[Phase]:
-    """Return a phase per kernel, all its calls together, and one of the launches."""
-    phases = []
+def _phases(times: PassTime, node: Node) -> list[Phase]:
+    """Return a phase per kernel, all its calls on all sockets, and one of the launches."""
+    phases, clock_hz = [], node.chip.clock_hz
     for number, (kernel, each, calls) in enumerate(times.kernels):
         cycles = round(calls * each.seconds * clock_hz)
         steady = min(cycles, round(calls * (each.seconds - each.fill_s) * clock_hz))
@@ -191,8 +191,11 @@ def _phases(times: PassTime, clock_hz: int) -> list[Phase]:
                 steady=0 if waits else steady,
                 memory=steady if waits else 0,
                 bound=each.bound,
-                bytes={"hbm": calls * kernel.hbm_bytes, "link": calls * kernel.link_bytes},
-                macs=calls * kernel.macs,
+                bytes={
+                    "hbm": node.sockets * calls * kernel.hbm_bytes,
+                    "link": node.sockets * calls * kernel.link_bytes,
+                },
+                macs=node.sockets * calls * kernel.macs,
             )
         )
     cycles = round(times.launches * times.launch_s * clock_hz)

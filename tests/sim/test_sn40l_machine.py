@@ -162,3 +162,17 @@ def test_other_devices_and_fidelities_are_refused():
     samba = CompositionOfExperts(expert=LLAMA, router=LLAMA, experts=150)
     with pytest.raises(InputError, match="published are 1, 2, 4, 8"):
         dgx_host(load_device("dgx-a100"), samba, batch=3)
+
+
+def test_phases_count_all_sockets():
+    """Products of the whole network, and bytes of all its weights."""
+    outcome = run(workload=Workload(prompt_tokens=4096, context_tokens=138, batch=8))
+    phases = outcome.phases["prefill"]
+    assert sum(phase.macs for phase in phases) == pytest.approx(
+        8 * LLAMA.macs(4096) - 8 * 4095 * LLAMA.lm_head_parameters, rel=1e-3
+    )
+    decode_bytes = sum(phase.bytes["hbm"] for phase in outcome.phases["decode"][:-1])
+    assert decode_bytes == pytest.approx(WEIGHTS + 8 * 138 * LLAMA.kv_bytes_per_token, rel=0.02)
+    points = {point.name: point for point in outcome.roofline_points()}
+    assert points["prefill layer"].bound == "compute"
+    assert points["prefill layer"].attained_flop_per_s > 0.9 * 8 * 638e12
