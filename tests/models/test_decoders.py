@@ -8,6 +8,7 @@ from headrace.errors import InputError
 from headrace.models import vit
 from headrace.models.network import load_network, network_from_config
 from headrace.models.streaming import VideoDialogue
+from headrace.sim.ubimoe.mapping import network_shape
 
 MISTRAL = {
     "model_type": "mistral", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
@@ -126,8 +127,9 @@ def test_clip_towers_are_described_not_computed():
     ]  # fmt: skip
     assert tower.operators[-1].name == "final_norm"
     assert tower.operator("patch_embedding").biases == 0
-    with pytest.raises(InputError, match="a norm before its first layer"):
-        vit.tensor_shapes(tower)
+    for use in (vit.tensor_shapes, network_shape):
+        with pytest.raises(InputError, match="a norm before its first layer"):
+            use(tower)
 
 
 @pytest.mark.parametrize(
