@@ -15,6 +15,7 @@ __all__ = [
     "Operation",
     "Reduction",
     "Stage",
+    "TailFunction",
 ]
 
 COUNT_BITS = 16
@@ -28,7 +29,7 @@ HEAD_FIELDS: Mapping[str, int] = {
     "reduction": 2,
     "relu": 1,
     "stochastic": 1,
-    "reciprocal": 1,
+    "function": 2,
     "seed": 16,
 }
 """Fields of a command, lowest first, and their bits; behind them those of every stage."""
@@ -60,6 +61,15 @@ class Reduction(IntEnum):
     NONE = 0
     SUM = 1
     MAXIMUM = 2
+
+
+class TailFunction(IntEnum):
+    """What the tail makes of a bfloat16 number x: the nearest bfloat16."""
+
+    NONE = 0
+    RECIPROCAL = 1
+    EXPONENTIAL = 2
+    """exp(-|x|)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +114,10 @@ class ComputeProgram:
         Of a SIMD command; those not named pass.
     reduction : Reduction
         Lane 0 of a result has the reduced lanes, the others +0.
-    relu, stochastic, reciprocal : bool
-        What the tail does, in this order.
+    relu, stochastic : bool
+        Negative sums become +0; rounding is by chance.
+    function : TailFunction
+        Of the rounded number.
     seed : int
         Of the random numbers, 16 bits.
 
@@ -121,7 +133,7 @@ class ComputeProgram:
     reduction: Reduction = Reduction.NONE
     relu: bool = False
     stochastic: bool = False
-    reciprocal: bool = False
+    function: TailFunction = TailFunction.NONE
     seed: int = 1
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ __all__ = ["BANKS", "ComputeUnitSizes"]
 BANKS = 2
 """Tiles of sums in an array: one grows, one leaves."""
 
-_TAIL = 2  # registers: rounding, reciprocal
+_TAIL = 2  # registers: rounding, function
 
 
 @dataclass(frozen=True, kw_only=True)

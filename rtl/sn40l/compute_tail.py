@@ -1,4 +1,4 @@
-"""The tail of the compute unit: lanes to one, rectifier, bfloat16, reciprocal."""
+"""The tail of the compute unit: lanes to one, rectifier, bfloat16, functions."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from headrace.arch.sn40l.compute_program import Reduction
+from headrace.arch.sn40l.compute_program import Reduction, TailFunction
 from headrace.arch.sn40l.compute_unit import ComputeUnitSizes
 from headrace.rtl.sn40l.compute_cell import maximum
 from headrace.rtl.sn40l.compute_layout import command_layout
 from headrace.rtl.sn40l.floating.add import FloatAdd
+from headrace.rtl.sn40l.floating.exponential import Exponential
 from headrace.rtl.sn40l.floating.parts import Number
 from headrace.rtl.sn40l.floating.reciprocal import reciprocal
 from headrace.rtl.sn40l.floating.rounding import RandomSource, bfloat16
@@ -86,10 +87,18 @@ class ComputeTail(wiring.Component):
             (short,) = held(
                 m, self.enable, f"short_{lane}", bfloat16(value, program.stochastic, random)
             )
-            result = Mux(program.reciprocal, reciprocal(m, short, f"reciprocal_{lane}"), short)
-            (result,) = held(m, self.enable, f"result_{lane}", result)
-            m.d.comb += self.results[lane].eq(result)
+            m.d.comb += self.results[lane].eq(self._function(m, lane, short))
         return m
+
+    def _function(self, m: Module, lane: int, number: Value) -> Value:
+        """Return the function of a number of the enabled cycle before."""
+        function = self.program.function
+        m.submodules[f"exponential_{lane}"] = exponential = Exponential()
+        m.d.comb += [exponential.enable.eq(self.enable), exponential.number.eq(number)]
+        inverse = reciprocal(m, number, f"reciprocal_{lane}")
+        other = Mux(function == TailFunction.RECIPROCAL, inverse, number)
+        (other,) = held(m, self.enable, f"other_{lane}", other)
+        return Mux(function == TailFunction.EXPONENTIAL, exponential.result, other)
 
     def _random(self, m: Module, lane: int, valid: Value) -> Value:
         """Return a lane's random number, a new one for every beat of a command."""

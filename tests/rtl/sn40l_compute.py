@@ -15,6 +15,7 @@ from headrace.arch.sn40l.compute_program import (
     Operation,
     Reduction,
     Stage,
+    TailFunction,
 )
 from headrace.rtl.streams import StreamVectors, pack
 
@@ -105,17 +106,31 @@ def tail(program: ComputeProgram, values: Any) -> Any:
         seeds = [program.seed ^ (lane * 0x9E37 & 0xFFFF) for lane in range(lanes)]
         addend = np.array([random_numbers(seed, beats) for seed in seeds]).T
     short = np.where(np.isnan(values), 0x7FC0, bits + addend >> 16)
-    return reciprocals(short) if program.reciprocal else short
+    functions = {
+        TailFunction.NONE: lambda x: x,
+        TailFunction.RECIPROCAL: reciprocals,
+        TailFunction.EXPONENTIAL: exponentials,
+    }
+    return functions[program.function](short)
+
+
+def exponentials(short: Any) -> Any:
+    """Return the bfloat16 next to exp(-|x|); see test_sn40l_floating."""
+    return nearest(np.exp(-abs(wide(short).astype(np.float64))))
 
 
 def reciprocals(short: Any) -> Any:
-    """Return the bfloat16 next to 1 / x, normal or not; see test_sn40l_floating."""
-    exact = 1 / wide(short).astype(np.float64)
+    """Return the bfloat16 next to 1 / x; see test_sn40l_floating."""
+    return nearest(1 / wide(short).astype(np.float64))
+
+
+def nearest(exact: Any) -> Any:
+    """Return the bfloat16 next to a float64, normal or not."""
     magnitude = abs(exact)
     _, exponent = np.frexp(np.where(np.isfinite(magnitude), magnitude, 0))
     unit = np.ldexp(1.0, np.maximum(exponent - 8, -133))
-    nearest = (np.rint(magnitude / unit) * unit).astype(np.float32)
-    bits = bits_of(nearest) | np.where(np.signbit(exact), 1 << 31, 0)
+    rounded = (np.rint(magnitude / unit) * unit).astype(np.float32)
+    bits = bits_of(rounded) | np.where(np.signbit(exact), 1 << 31, 0)
     return np.where(np.isnan(exact), 0x7FC0, bits >> 16)
 
 
@@ -181,7 +196,7 @@ def draw_program(rng: Any, sizes: Any, systolic: bool, most: int = 12) -> Comput
         reduction=Reduction(rng.choice([0, 0, 1, 2])),
         relu=bool(rng.integers(4) == 0),
         stochastic=bool(rng.integers(2)),
-        reciprocal=bool(rng.integers(4) == 0),
+        function=TailFunction(rng.choice([0, 0, 1, 2])),
         seed=int(rng.integers(1 << 16)),
     )
 

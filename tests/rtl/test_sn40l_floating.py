@@ -1,8 +1,8 @@
 """Floating-point operators of SN40L's compute unit against NumPy's float32, bit by bit.
 
 A vector is two float32 and two bfloat16 numbers and a random number: two products, a sum, two
-roundings and a reciprocal. NumPy knows no bfloat16: rounding is held against sums of integers and,
-on its own, against the nearest of all bfloat16 values.
+roundings, a reciprocal and an exponential. NumPy knows no bfloat16: rounding is held against sums
+of integers and, on its own, against the nearest of all bfloat16 values.
 """
 
 from fractions import Fraction
@@ -17,6 +17,7 @@ from amaranth.lib.wiring import In, Out
 from headrace.arch.sn40l.floating import check_registers, check_significand, registered_steps
 from headrace.errors import InputError
 from headrace.rtl.sn40l.floating.add import FloatAdd
+from headrace.rtl.sn40l.floating.exponential import Exponential
 from headrace.rtl.sn40l.floating.multiply import FloatMultiply
 from headrace.rtl.sn40l.floating.reciprocal import reciprocal
 from headrace.rtl.sn40l.floating.rounding import RandomSource, bfloat16
@@ -32,6 +33,7 @@ RESULTS = {
     "nearest": 16,
     "by_chance": 16,
     "inverse": 16,
+    "power": 16,
 }
 LANES, SWEEP = 2, 120_000
 SPECIAL = [0, 1, 0x7FFFFF, 0x800000, 0x3F800000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC12345]
@@ -62,14 +64,15 @@ class Bench(wiring.Component):
         for lane in range(LANES):
             of, to = self.operands.payload[lane], self.results.payload[lane]
             long, short = FloatMultiply(24, multiply), FloatMultiply(8, multiply)
-            adder = FloatAdd(add)
-            m.submodules += [long, short, adder]
+            adder, exponential = FloatAdd(add), Exponential()
+            m.submodules += [long, short, adder, exponential]
             for part, left, right in (
                 (long, of.left, of.right),
                 (short, of.short_left, of.short_right),
                 (adder, of.left, of.right),
             ):
                 m.d.comb += [part.enable.eq(go), part.left.eq(left), part.right.eq(right)]
+            m.d.comb += [exponential.enable.eq(go), exponential.number.eq(of.short_left)]
             found = {
                 "product": (long.product, multiply),
                 "short_product": (short.product, multiply),
@@ -77,6 +80,7 @@ class Bench(wiring.Component):
                 "nearest": (bfloat16(of.left, 0, of.random), 0),
                 "by_chance": (bfloat16(of.left, 1, of.random), 0),
                 "inverse": (reciprocal(m, of.short_left, f"reciprocal_{lane}"), 0),
+                "power": (exponential.result, 1),
             }
             for name, (value, registers) in found.items():
                 value = delayed(m, value, latency - registers, go, f"{name}_{lane}")
@@ -126,12 +130,23 @@ def cut(bits, addend):
 def reciprocals(short):
     """Return the bfloat16 next to 1 / x: in float64, none is a tie unless it is exact."""
     with np.errstate(all="ignore"):
-        exact = 1 / values(short, 16).astype(np.float64)
+        return nearest(1 / values(short, 16).astype(np.float64))
+
+
+def exponentials(short):
+    """Return the bfloat16 next to exp(-|x|), in float64."""
+    with np.errstate(all="ignore"):
+        return nearest(np.exp(-abs(values(short, 16).astype(np.float64))))
+
+
+def nearest(exact):
+    """Return the bfloat16 next to float64 numbers."""
+    with np.errstate(all="ignore"):
         magnitude = abs(exact)
         _, exponent = np.frexp(np.where(np.isfinite(magnitude), magnitude, 0))
         unit = np.ldexp(1.0, np.maximum(exponent - 8, -133))
-        nearest = (np.rint(magnitude / unit) * unit).astype(np.float32)
-    bits = nearest.view(np.uint32).astype(np.int64) | np.signbit(exact).astype(np.int64) << 31
+        rounded = (np.rint(magnitude / unit) * unit).astype(np.float32)
+    bits = rounded.view(np.uint32).astype(np.int64) | np.signbit(exact).astype(np.int64) << 31
     return np.where(np.isnan(exact), 0x7FC0, bits >> 16)
 
 
@@ -144,8 +159,9 @@ def expected(operands):
             patterns(values(short_left, 16) * values(short_right, 16)),
             patterns(values(left) + values(right)),
         ]
-    nearest = cut(left, 0x7FFF + (left >> 16 & 1))
-    return np.stack([*found, nearest, cut(left, random), reciprocals(short_left)], axis=1)
+    near = cut(left, 0x7FFF + (left >> 16 & 1))
+    functions = reciprocals(short_left), exponentials(short_left)
+    return np.stack([*found, near, cut(left, random), *functions], axis=1)
 
 
 def payloads(rows, fields):
@@ -164,7 +180,7 @@ def vectors(operands, **more):
 
 @pytest.mark.parametrize(("multiply", "add"), [(4, 5), (1, 1), (2, 3)])
 def test_operators_equal_numpy(multiply, add):
-    wanted = vectors(draw(np.random.default_rng(multiply), 1000 * LANES))
+    wanted = vectors(draw(np.random.default_rng(multiply), 500 * LANES))
     assert simulate_streams(Bench(multiply, add), wanted).results == wanted.results
 
 
@@ -199,6 +215,18 @@ def test_reciprocals_are_the_nearest():
     ]  # fmt: skip
 
 
+def test_exponentials_come_near_no_tie():
+    """So float64 rounds right: its own error is 2^-52 or so of the value."""
+    x = values(np.arange(0x3B00, 0x42BA), 16).astype(float)  # to 93
+    exact = np.exp(-x)
+    _, exponent = np.frexp(exact)
+    places = np.ldexp(exact, -np.maximum(exponent - 8, -133))
+    assert abs(abs(places - np.floor(places) - 0.5)).min() > 2.0**-40
+    assert exponentials(np.array([0, 0x8000, 0xBF80, 0x3F80, 0xFF80, 0xC2BA])).tolist() == [
+        0x3F80, 0x3F80, 0x3EBC, 0x3EBC, 0, 0,
+    ]  # fmt: skip
+
+
 def test_nearest_bfloat16_is_the_nearest():
     """The reference of the rounding, against the distances to all neighbours."""
     rng = np.random.default_rng(4)
@@ -225,7 +253,7 @@ def test_verilog_equals_numpy_under_stalls(simulator):
 @pytest.mark.parametrize(("multiply", "add"), [(4, 5), (2, 2)])
 def test_verilog_equals_numpy_on_many_patterns(multiply, add):
     operands = draw(np.random.default_rng(add), SWEEP)
-    operands[: 1 << 16, 2] = np.arange(1 << 16)  # every reciprocal
+    operands[: 1 << 16, 2] = np.arange(1 << 16)  # every reciprocal and exponential
     wanted = vectors(operands)
     verilog = to_verilog(Bench(multiply, add), "floating")
     done = run_regression(verilog, "floating", wanted, "verilator")
