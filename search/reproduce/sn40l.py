@@ -8,6 +8,7 @@ from headrace.arch.device import load_device
 from headrace.arch.sn40l import SN40L
 from headrace.arch.sn40l.published import BENCHMARKS
 from headrace.models.experts import CompositionOfExperts
+from headrace.models.intensity import fft_stages, intensity
 from headrace.models.network import load_network
 from headrace.search.reproduce.row import Row
 from headrace.sim.sn40l.buffers import Tiling
@@ -18,7 +19,15 @@ from headrace.sim.sn40l.node import node_of
 from headrace.sim.sn40l.sections import cut_segment
 from headrace.sim.sn40l.workload import Pass
 
-__all__ = ["FFT_RADICES", "FFT_ROWS", "PREFILL_BATCH", "benchmark_times", "fft_times", "rows"]
+__all__ = [
+    "FFT_RADICES",
+    "FFT_ROWS",
+    "INTENSITY_SHAPE",
+    "PREFILL_BATCH",
+    "benchmark_times",
+    "fft_times",
+    "rows",
+]
 
 PREFILL_BATCH = 32
 """Sequences of prefill and training; decode has one. Table 3 names no batch; with 32 the ranges of
@@ -26,6 +35,9 @@ figures 10 and 11 hold for all of it."""
 
 FFT_ROWS, FFT_RADICES = 256, (128, 128, 64)
 """Sequences of the FFT convolution, and the factors of its million points; neither is published."""
+
+INTENSITY_SHAPE = {"k": 4, "m": 256, "n": 1024, "p": 128}
+"""Of powers of two the nearest to table 1 (bench/fft_intensity.py)."""
 
 _KINDS = (
     ("U", "operators", "software"),
@@ -42,7 +54,7 @@ _LAUNCH = {"prefill": (1.0, 1.1), "train": (1.0, 1.1), "decode": (1.4, 8.0)}
 
 def rows() -> list[Row]:
     """Return every published figure with its prediction."""
-    return [*_exact(), *_composition(), *_benchmarks()]
+    return [*_exact(), *_composition(), *_intensities(), *_benchmarks()]
 
 
 @cache
@@ -115,6 +127,20 @@ def _composition() -> Iterator[Row]:
             id=f"expert_{device}", what=f"an expert over {_DGX[device]}, 1 prompt",
             published=published, predicted=other.times.run_s / own.times.run_s, unit="1",
             fitted=False, source="table 5", allowed=0.05,
+        )  # fmt: skip
+
+
+def _intensities() -> Iterator[Row]:
+    """Table 1, for a shape that a search found: none is published, and none gives all three."""
+    stages = fft_stages(**INTENSITY_SHAPE, is_complex=True)
+    rows = {"unfused": ((1, 1, 1, 1), 39.5), "partly": ((3, 1), 102.6), "fully": ((4,), 410.4)}
+    for name, (kernels, published) in rows.items():
+        yield Row(
+            id=f"intensity_{name}", what=f"example of figure 3, {name} fused"
+            if name != "unfused" else "example of figure 3, unfused",
+            published=published, predicted=float(intensity(stages, kernels)), unit="FLOP/B",
+            fitted=True, source="table 1", allowed=0.05,
+            note="complex, k = 4, m = 256, n = 1024, p = 128, found by search",
         )  # fmt: skip
 
 
