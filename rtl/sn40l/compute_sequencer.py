@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,7 +27,7 @@ class ComputeSequencer(wiring.Component):
     commands : stream
         `command_layout`.
     go : In(1)
-        The unit advances.
+        The tail advances, and with it the SIMD pipeline and the sums that leave the array.
     finish : In(1)
         The last result of the command leaves.
     left_valid, right_valid : In(1)
@@ -86,7 +86,7 @@ class ComputeSequencer(wiring.Component):
         gone = Mux(self.program.systolic, tile_last, 1)
         there = self.left_valid & (self.right_valid | ~self.program.right)
         m.d.comb += [
-            self.taken.eq((left != 0) & can & self.go & there),
+            self.taken.eq((left != 0) & can & (self.go | self.program.systolic) & there),
             self.right_taken.eq(
                 self.taken & self.program.right & (~self.program.systolic | step_last)
             ),
@@ -135,7 +135,7 @@ class ComputeSequencer(wiring.Component):
         full, left = Signal(range(BANKS + 1)), Signal(COUNT_BITS)
         done, round_last, drained = Signal(), Signal(), Signal()
         m.d.comb += done.eq(self.taken & self.program.systolic & tile_last)
-        ready = delayed(m, done, sizes.first_drain - 1, self.go, "tile_done", reset=True)
+        ready = delayed(m, done, sizes.first_drain - 1, Const(1, 1), "tile_done", reset=True)
         m.d.comb += [
             self.draining.eq(full != 0),
             round_last.eq(index == sizes.interleave - 1),
@@ -147,7 +147,7 @@ class ComputeSequencer(wiring.Component):
             m.d.sync += index.eq(Mux(round_last, 0, index + 1))
             with m.If(round_last):
                 m.d.sync += self.column.eq(Mux(drained, 0, self.column + 1))
-        m.d.sync += full.eq(full + (ready & self.go) - drained)
+        m.d.sync += full.eq(full + ready - drained)
         with m.If(drained):
             m.d.sync += [bank.eq(bank + 1), left.eq(left - 1)]
         with m.If(self.load):

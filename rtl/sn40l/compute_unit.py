@@ -78,8 +78,9 @@ class ComputeUnit(wiring.Component):
             self.results.valid.eq(tail.done),
             self.results.payload.eq(tail.results),
         ]
-        ends, drained = self._cells(m, sequencer, go)
         systolic = sequencer.program.systolic
+        ends, columns = self._cells(m, sequencer, go | systolic)
+        drained = held(m, go, "drained", *columns)
         beat = Cat(sequencer.taken & ~systolic, sequencer.last)
         latency = self.sizes.stages * self.sizes.stage_registers
         beat = delayed(m, beat, latency, go, "beat", reset=True)
@@ -91,9 +92,12 @@ class ComputeUnit(wiring.Component):
         return m
 
     def _cells(
-        self, m: Module, sequencer: ComputeSequencer, go: Value
+        self, m: Module, sequencer: ComputeSequencer, advance: Value
     ) -> tuple[list[Value], list[Value]]:
-        """Build the grid; return each lane's end of the pipeline, and the sum that leaves it."""
+        """Build the grid; return each lane's end of the pipeline, and the sum that may leave it.
+
+        An array advances in every cycle: its sums leave from memory.
+        """
         sizes, program = self.sizes, sequencer.program
         lefts = [self._wide(self.left.payload[lane]) for lane in range(sizes.lanes)]
         rights = [self._wide(self.right.payload[i]) for i in range(sizes.right_values)]
@@ -104,31 +108,32 @@ class ComputeUnit(wiring.Component):
         for stage in range(sizes.stages):
             if stage:
                 cut = sizes.stage_registers
-                lefts = self._delayed(m, lefts, cut, go, f"left_{stage}")
-                rights = self._delayed(m, rights, cut, go, f"right_{stage}")
-                flags = self._flags(m, flags, cut, go, f"stage_{stage}")
-            with_product = self._flags(m, flags, sizes.multiply_registers, go, f"product_{stage}")
-            with_sum = self._flags(m, with_product, sizes.add_registers, go, f"sum_{stage}")
+                lefts = self._delayed(m, lefts, cut, advance, f"left_{stage}")
+                rights = self._delayed(m, rights, cut, advance, f"right_{stage}")
+                flags = self._flags(m, flags, cut, advance, f"stage_{stage}")
+            with_product = self._flags(
+                m, flags, sizes.multiply_registers, advance, f"product_{stage}"
+            )
+            with_sum = self._flags(m, with_product, sizes.add_registers, advance, f"sum_{stage}")
             of = program.stages[stage]
             for lane in range(sizes.lanes):
                 cell = ComputeCell(sizes)
                 m.submodules[f"cell_{lane}_{stage}"] = cell
                 sources = Array([ends[lane], lefts[lane], rights[lane], of.constant])
                 m.d.comb += [
-                    cell.enable.eq(go),
+                    cell.enable.eq(advance),
                     cell.systolic.eq(program.systolic),
                     cell.operation.eq(of.operation),
                     cell.left.eq(sources[Mux(program.systolic, Operand.LEFT, of.left)]),
                     cell.right.eq(Mux(program.systolic, rights[stage], sources[of.right])),
                     Cat(cell.read, cell.first).eq(with_product[1]),
                     cell.write.eq(with_sum[1]),
-                    cell.store.eq(with_sum[0] & go),
+                    cell.store.eq(with_sum[0]),
                     cell.drain.eq(sequencer.drain),
                 ]
                 ends[lane] = cell.result
                 sums[lane].append(cell.drained)
-        columns = [Array(column)[sequencer.column] for column in sums]
-        return ends, held(m, go, "drained", *columns)
+        return ends, [Array(column)[sequencer.column] for column in sums]
 
     @staticmethod
     def _wide(number: Value) -> Value:
