@@ -25,4 +25,4 @@ def test_notebook_runs(path, tmp_path):
 
 
 def test_there_is_a_notebook_for_each_design():
-    assert [p.stem for p in NOTEBOOKS] == ["tellme", "ubimoe", "vrex"]
+    assert [p.stem for p in NOTEBOOKS] == ["sn40l", "tellme", "ubimoe", "vrex"]
