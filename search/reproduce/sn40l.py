@@ -36,8 +36,8 @@ figures 10 and 11 hold for all of it."""
 FFT_ROWS, FFT_RADICES = 256, (128, 128, 64)
 """Sequences of the FFT convolution, and the factors of its million points; neither is published."""
 
-INTENSITY_SHAPE = {"k": 4, "m": 256, "n": 1024, "p": 128}
-"""Of powers of two the nearest to table 1 (bench/fft_intensity.py)."""
+INTENSITY_SHAPE = (4, 256, 1024, 128)
+"""k, m, n and p of `fft_stages`: of powers of two the nearest to table 1 (bench/fft_intensity.py)."""
 
 _KINDS = (
     ("U", "operators", "software"),
@@ -132,7 +132,7 @@ def _composition() -> Iterator[Row]:
 
 def _intensities() -> Iterator[Row]:
     """Table 1, for a shape that a search found: none is published, and none gives all three."""
-    stages = fft_stages(**INTENSITY_SHAPE, is_complex=True)
+    stages = fft_stages(*INTENSITY_SHAPE, is_complex=True)
     rows = {"unfused": ((1, 1, 1, 1), 39.5), "partly": ((3, 1), 102.6), "fully": ((4,), 410.4)}
     for name, (kernels, published) in rows.items():
         yield Row(
