@@ -37,7 +37,7 @@ FFT_ROWS, FFT_RADICES = 256, (128, 128, 64)
 """Sequences of the FFT convolution, and the factors of its million points; neither is published."""
 
 INTENSITY_SHAPE = (4, 256, 1024, 128)
-"""k, m, n and p of `fft_stages`: of powers of two the nearest to table 1 (bench/fft_intensity.py)."""
+"""k, m, n, p of `fft_stages`: of powers of two the nearest to table 1 (bench/fft_intensity.py)."""
 
 _KINDS = (
     ("U", "operators", "software"),
