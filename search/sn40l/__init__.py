@@ -2,13 +2,14 @@
 
 The figures are the simulator's own. What is slow, cutting passes into kernels and placing them,
 depends on a socket's units and on fusion alone; it is done once for each combination of those.
-Clock and launches then scale its times, and the cache of experts runs on top.
+Clock and launches then scale its times, and the cache of experts runs on top; where no copy
+overlaps, once for all times.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import gcd
+from math import ceil, gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from headrace.search.evaluator import Batch, Budget
 from headrace.search.space import Space
 from headrace.sim.expert_cache import ExpertTimes
 from headrace.sim.sn40l.buffers import SectionBuffers
-from headrace.sim.sn40l.composition import Host, composition_metrics
+from headrace.sim.sn40l.composition import TRACE_REQUESTS, Host, composition_metrics
 from headrace.sim.sn40l.generation import TILE_ROWS, PassTime, pass_time
 from headrace.sim.sn40l.machine import METRICS
 from headrace.sim.sn40l.node import Node, chip_of, node_of
@@ -45,6 +46,7 @@ _NEEDS = _columns("sockets", "pmus", "macs", "pmu_kib", "experts")
 _BUFFERS = _columns("sockets", "pmu_kib")
 _KERNELS = _columns("sockets", "pcus", "pmus", "macs", "pmu_kib", "fusion")
 _TIMES = [*_KERNELS, *_columns("clock_mhz", "launch", "looping")]
+_CACHE = _columns("sockets", "experts", "expert_cache")
 _ALONE = ("prefill", "decode")
 _STAGES = 6
 _GIB = 1 << 30
@@ -104,21 +106,23 @@ class Sn40lEvaluator:
         self._units: dict[tuple[bool, bytes], int] = {}
         self._kernels: dict[tuple[str, bytes], _Compiled] = {}
         self._times: dict[tuple[str, bytes], _Times] = {}
+        self._missed: dict[bytes, float] = {}
         node_of(SN40L.point(), device)  # refuses other devices
         segments_of(self._works(1)["prefill"])  # refuses other networks
 
     def evaluate(self, rows: NDArray[Any], *, only: Sequence[str] | None = None) -> Batch:
         """Return the figures of the points in `rows`, shape (n, axes); see `Batch`."""
-        wanted = only is None or bool(only)
-        figures = np.full((len(METRICS), len(rows)), np.nan)
+        names = METRICS if only is None else tuple(only)
+        composed = any(name.startswith("coe_") for name in names)
+        figures = np.full((len(names), len(rows)), np.nan)
         broken = np.zeros(len(rows), np.int64)
         for number, row in enumerate(rows):
             needs, available = self.demands(row)
             broken[number] = (needs > available) @ (1 << np.arange(len(_BUDGETS)))
-            if wanted and not broken[number]:
-                found = self._figures(row)
-                figures[:, number] = [found.get(name, np.nan) for name in METRICS]
-        return Batch(dict(zip(METRICS, figures, strict=True)), broken)
+            if names and not broken[number]:
+                found = self._figures(row, composed)
+                figures[:, number] = [found.get(name, np.nan) for name in names]
+        return Batch(dict(zip(names, figures, strict=True)), broken)
 
     def demands(self, row: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what one point needs of each budget, and what there is."""
@@ -190,8 +194,8 @@ class Sn40lEvaluator:
                 works["expert step"] = work(1, 1, middle)
         return works
 
-    def _figures(self, row: NDArray[Any]) -> dict[str, float]:
-        """Return the metrics of a point that can run."""
+    def _figures(self, row: NDArray[Any], composed: bool) -> dict[str, float]:
+        """Return the metrics of a point that can run, those of its experts if `composed`."""
         point, load = self._space.decode(row), self._workload
         node = node_of(point, self._device)
         first = self._time("prefill", row, node)
@@ -213,7 +217,9 @@ class Sn40lEvaluator:
                 "decode_launches": step.launches,
                 "decode_flop_per_byte": step.intensity,
             }
-        return found | (self._composition(point, row, node) if point["experts"] != 1 else {})
+        if composed and point["experts"] != 1:
+            found |= self._composition(point, row, node)
+        return found
 
     def _composition(self, point: Point, row: NDArray[Any], node: Node) -> dict[str, float]:
         """Return the metrics of the composition of experts."""
@@ -234,14 +240,20 @@ class Sn40lEvaluator:
             fast_experts=experts.resident_experts(int(node.hbm_bytes), self._answered_kv_bytes()),
             all_experts=int(node.ddr_bytes // self._weights),
         )
-        return composition_metrics(
+        overlapped, key = point.text("copies") == "overlapped", row[_CACHE].tobytes()
+        if not overlapped and key in self._missed:
+            return _exposed(host, self._missed[key], load.batch)
+        found = composition_metrics(
             host,
             experts,
             policy=point.text("expert_cache"),
-            overlapped=point.text("copies") == "overlapped",
+            overlapped=overlapped,
             batch=load.batch,
             skew=load.expert_skew,
         )
+        if not overlapped:
+            self._missed[key] = found["coe_miss_share"]
+        return found
 
     def _time(self, name: str, row: NDArray[Any], node: Node) -> "_Times":
         """Return the times of a pass that `_works` names."""
@@ -277,6 +289,19 @@ class _Compiled:
             for calls, t in self._kernels
         )
         return _Times(busy + launches * node.launch_s, launches, self._intensity)
+
+
+def _exposed(host: Host, miss_share: float, batch: int) -> dict[str, float]:
+    """Return a composition's metrics where nothing overlaps: misses do not depend on times."""
+    times, batches = host.times, ceil(TRACE_REQUESTS / batch)
+    switching = miss_share * TRACE_REQUESTS * times.copy_s
+    seconds = batches * times.router_s + TRACE_REQUESTS * times.run_s + switching
+    return {
+        "coe_batch_s": seconds / batches,
+        "coe_all_miss_s": host.all_miss_s(batch),
+        "coe_miss_share": miss_share,
+        "coe_switching_share": switching / seconds,
+    }
 
 
 def _most_parts(network: Network, sockets: int) -> int:

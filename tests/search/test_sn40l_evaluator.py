@@ -59,6 +59,24 @@ def test_equals_the_analytic_simulation() -> None:
     assert agree(16, 1, experts=(1, 150, 850)) > 8
 
 
+def test_misses_are_the_same_at_all_times() -> None:
+    same: dict[str, Any] = {"sockets": (8,), "experts": (150,), "expert_cache": ("lru", "belady")}
+    same |= {"copies": ("exposed",), "pcus": (104,), "pmus": (260,), "fusion": ("full",)}
+    odd = Workload(prompt_tokens=32, context_tokens=40, output_tokens=3, batch=7, expert_skew=0.6)
+    assert agree(8, 7, workload=odd, **same) == 8
+
+
+def test_only_what_is_wanted() -> None:
+    evaluator = SPACE.evaluator(NODE, LLAMA, CHAT)
+    rows = Space(SN40L).encode([SN40L.point({"experts": 150})])
+    alone = evaluator.evaluate(rows, only=("tpot_s",)).columns
+    assert set(alone) == {"tpot_s"}
+    both = evaluator.evaluate(rows, only=("tpot_s", "coe_batch_s")).columns
+    assert both["tpot_s"] == alone["tpot_s"]
+    every = evaluator.evaluate(rows).columns
+    assert both["coe_batch_s"] == pytest.approx(every["coe_batch_s"], rel=1e-12)
+
+
 def test_equals_it_with_one_token_and_one_sequence() -> None:
     assert agree(6, 2, workload=ONE, sockets=(4, 8), experts=(1, 150)) == 6
     clip = load_network("clip-vit-l-14-336")
