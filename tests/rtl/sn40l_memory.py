@@ -76,6 +76,7 @@ class Reference:
     words: dict = field(default_factory=dict)
     streams: dict = field(default_factory=lambda: {name: [] for name in INPUTS + OUTPUTS})
     rounds: dict = field(default_factory=lambda: {"write": [], "read": []})
+    programs: dict = field(default_factory=lambda: {"write": [], "read": []})
 
     def write(self, program, packets):
         """Add a write command and its packets, of all runs: (words, sequence)."""
@@ -101,6 +102,7 @@ class Reference:
     def _begin(self, port, program):
         self.streams[port].append(encoded(self.sizes, program, sequenced=port == "write"))
         self.rounds[port].append([])
+        self.programs[port].append(program)
 
     def _write_run(self, program, run, queue):
         for first in self._firsts(program):

@@ -412,6 +412,7 @@ def test_words_of_commands():
         assert command.word(sizes) == payload(sizes, command)
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_cycles_and_programs_that_are_none_are_refused():
     with pytest.raises(InputError, match="^schedule: see schedule_cycles$"):
         LaunchCommand(kind=SCHEDULE).cycles()
