@@ -13,7 +13,7 @@ from headrace.sim.graph import IntArray, StreamGraph
 from headrace.sim.parts import Part
 from headrace.sim.rates import firsts, lasts
 
-__all__ = ["compute_unit_graph"]
+__all__ = ["add_compute_unit", "compute_unit_graph"]
 
 
 def compute_unit_graph(
@@ -40,15 +40,27 @@ def compute_unit_graph(
     StreamGraph
     """
     graph = StreamGraph("compute_unit")
-    served = sizes.interleave if program.systolic else 1
-    tile = program.depth * served if program.systolic else 1
-    beats = program.count * tile
     given = dict(arrivals or {})
     right = given.pop("right", None)
     if right is not None and len(right):
-        left = given.get("left", np.zeros(beats, np.int64))
-        given["left"] = np.maximum(left, np.repeat(right, served))
-    part = Part(graph, arrivals=given)
+        right = np.repeat(right, sizes.interleave if program.systolic else 1)
+        given["left"] = np.maximum(given.get("left", np.zeros_like(right)), right)
+    add_compute_unit(Part(graph, arrivals=given), sizes, program)
+    return graph
+
+
+def add_compute_unit(part: Part, sizes: ComputeUnitSizes, program: ComputeProgram) -> None:
+    """Add the nodes of `compute_unit_graph` to a part of a graph.
+
+    Parameters
+    ----------
+    part : Part
+        `left` is no port of it yet; who adds an edge into it adds one for the right beats, too.
+    sizes : ComputeUnitSizes
+    program : ComputeProgram
+    """
+    tile = program.depth * sizes.interleave if program.systolic else 1
+    beats = program.count * tile
     tail = sizes.tail_cycles(program.reduction)
     pipeline = sizes.stages * sizes.stage_registers + tail
     part.add_port("commands", 1)
@@ -57,7 +69,7 @@ def compute_unit_graph(
     part.add_edge("commands", "left", produce=beats)
     if not program.systolic:
         part.add_edge("left", "results", rigid=True)
-        return graph
+        return
     steps, drained = [tile] * program.count, [sizes.drain_beats] * program.count
     part.add_node("drain", phases=sum(drained), latency=1 + tail)
     part.add_edge(
@@ -70,4 +82,3 @@ def compute_unit_graph(
         depth=BANKS,
     )
     part.add_edge("drain", "results", rigid=True)
-    return graph
