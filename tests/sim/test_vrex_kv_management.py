@@ -1,19 +1,21 @@
 """The graph of V-Rex's KV management unit against its RTL, transfer by transfer."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from headrace.arch.vrex.kv_management import KvManagementSizes
 from headrace.errors import InputError
-from headrace.models.kernels.retrieval import KvPlacement
+from headrace.models.kernels.retrieval import KvPlacement, select_bucketed
 from headrace.rtl.streams import StreamVectors, run_regression, simulate_streams
 from headrace.rtl.verilog import to_verilog
 from headrace.rtl.vrex.kv_management import KvManagement
 from headrace.sim.cycle import simulate
 from headrace.sim.vrex.kv_management import KvManagementWork, kv_management_graph
 
+CLIP = Path(__file__).parents[1] / "rtl" / "golden" / "vrex_frames.npz"
 PORTS = ("command", "clusters", "chosen", "writes", "reads")
 PACES = (1, 2, 4, 12, 40)  # each transfer is delayed by fewer cycles more than the one before
 BURSTS = (1, 1, 4, 9)  # transfers that come no sooner than the last of them
@@ -180,3 +182,46 @@ def test_formulas_are_exact(seed):
 def test_work_is_checked(work, message):
     with pytest.raises(InputError, match=f"^{message}"):
         kv_management_graph(KvManagementSizes(clusters=3, extents=5), work)
+
+
+def clip():
+    """Return sizes, works and streams of 250 frames of a video: each fetches what its rows chose of
+    the past, then its tokens enter the store.
+    """
+    sizes = KvManagementSizes(layers=1, resident=1000, clusters=512, extents=2048)
+    placement = KvPlacement(
+        resident=sizes.resident, extent_tokens=sizes.extent_tokens, extents=sizes.extents, layer=0
+    )
+    stored, first = np.load(CLIP), 0
+    counts, work, streams = np.zeros(0, np.int64), [], {name: [] for name in PORTS}
+    for clusters in stored["clusters"]:
+        last = first + 4 * len(counts)
+        scores, first = stored["scores"][first:last].reshape(4, -1), last
+        if len(counts):
+            chosen = select_bucketed(scores, counts.astype(np.uint16), 0.3, 64).mask.any(axis=0)
+            work.append(fetch(sizes, placement, np.flatnonzero(chosen).tolist(), streams))
+            streams["command"].append(1 << 25)
+        streams["command"].append(len(clusters) | (not work) << 24)
+        streams["clusters"] += clusters.tolist()
+        for write in placement.append(clusters.tolist()):
+            moves, place = write.place is not None, write.place or 0
+            flags = (moves | write.lost << 1 | place << 2) << sizes.slot_bits
+            streams["writes"].append(write.slot | flags)
+        work.append(KvManagementWork(tokens=len(clusters), clear=not work))
+        counts = np.pad(counts, (0, int(clusters.max()) + 1 - len(counts) if
+                                 clusters.max() >= len(counts) else 0))  # fmt: skip
+        counts += np.bincount(clusters, minlength=len(counts))
+    return sizes, work, streams
+
+
+@pytest.mark.parametrize("stalls", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_transfer_of_a_clip(stalls):
+    sizes, work, streams = clip()
+    rng = np.random.default_rng(11)
+    feed = stalled(sizes, work, streams, rng) if stalls else vectors(streams)
+    verilog = to_verilog(KvManagement(sizes), "kv_management")
+    done = run_regression(verilog, "kv_management", feed, "verilator")
+    assert done.passed, done.message
+    assert same(done.times) == predicted(sizes, work, feed)
+    assert len(work) == 499
+    assert len(streams["reads"]) > 10_000
