@@ -100,8 +100,8 @@ AXES = (
         low=1,
         high=1024,
         choices=(16, 32, 64, 128),
-        summary="Buckets of the early exit; not published. With 64 the chosen clusters are few more "
-        "than the exact ones.",
+        summary="Buckets of the early exit; not published. With 64 few more clusters are chosen "
+        "than by the exact selection.",
     ),
     Axis(
         name="policy",
