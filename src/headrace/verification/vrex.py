@@ -25,7 +25,7 @@ KERNELS = (
 _MOST = {"mean_key": 32, "threshold": 96}
 """Most vectors of units whose simulation takes long."""
 
-_MOST_WHOLE = {"mean_key": 32, "hash_cluster": 64, "score_align": 64, "threshold": 24}
+_MOST_WHOLE = {"mean_key": 32, "hash_cluster": 64, "score_align": 64, "threshold": 6}
 """Most vectors where rows are long and tables full."""
 
 _CELLS = ("lut", "lutram", "ff", "dsp", "bram36", "uram")
