@@ -3,7 +3,7 @@
 The figures are the simulator's own. What is slow, cutting passes into kernels and placing them,
 depends on a socket's units and on fusion alone; it is done once for each combination of those.
 Clock and launches then scale its times, and the cache of experts runs on top; where no copy
-overlaps, once for all times.
+is early, once for all times.
 """
 
 from bisect import bisect_left
@@ -26,7 +26,7 @@ from headrace.search.evaluator import Batch, Budget
 from headrace.search.space import Space
 from headrace.sim.expert_cache import ExpertTimes
 from headrace.sim.sn40l.buffers import SectionBuffers
-from headrace.sim.sn40l.composition import TRACE_REQUESTS, Host, composition_metrics
+from headrace.sim.sn40l.composition import POLICIES, TRACE_REQUESTS, Host, composition_metrics
 from headrace.sim.sn40l.generation import TILE_ROWS, PassTime, pass_time
 from headrace.sim.sn40l.machine import METRICS
 from headrace.sim.sn40l.node import Node, chip_of, node_of
@@ -240,18 +240,20 @@ class Sn40lEvaluator:
             fast_experts=experts.resident_experts(int(node.hbm_bytes), self._answered_kv_bytes()),
             all_experts=int(node.ddr_bytes // self._weights),
         )
-        overlapped, key = point.text("copies") == "overlapped", row[_CACHE].tobytes()
-        if not overlapped and key in self._missed:
+        policy, key = point.text("expert_cache"), row[_CACHE].tobytes()
+        overlapped = point.text("copies") == "overlapped"
+        is_early = overlapped and POLICIES[policy].lookahead is not None
+        if not is_early and key in self._missed:
             return _exposed(host, self._missed[key], load.batch)
         found = composition_metrics(
             host,
             experts,
-            policy=point.text("expert_cache"),
+            policy=policy,
             overlapped=overlapped,
             batch=load.batch,
             skew=load.expert_skew,
         )
-        if not overlapped:
+        if not is_early:
             self._missed[key] = found["coe_miss_share"]
         return found
 
@@ -292,7 +294,7 @@ class _Compiled:
 
 
 def _exposed(host: Host, miss_share: float, batch: int) -> dict[str, float]:
-    """Return a composition's metrics where nothing overlaps: misses do not depend on times."""
+    """Return a composition's metrics where no copy is early: misses do not depend on times."""
     times, batches = host.times, ceil(TRACE_REQUESTS / batch)
     switching = miss_share * TRACE_REQUESTS * times.copy_s
     seconds = batches * times.router_s + TRACE_REQUESTS * times.run_s + switching
