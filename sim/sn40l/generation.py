@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from headrace.arch.sn40l.chip import ChipSizes
 from headrace.models.network import Network
 from headrace.sim.sn40l.buffers import Tiling
 from headrace.sim.sn40l.node import KernelTime, Node
@@ -54,7 +55,9 @@ def pass_time(work: Pass, node: Node, level: str, fidelity: str = "analytic") ->
     fidelity : str
         ``cycle`` runs each kernel's pipeline tile by tile.
     """
-    program = _compiled(work, node, level)
+    chip = node.chip
+    units = ChipSizes(pcus=chip.pcus, pmus=chip.pmus, pmu_bytes=chip.pmu_bytes)
+    program = _compiled(work, units, level)
     tiling = Tiling(work.tokens, work.batch, TILE_ROWS)
     kernel_time: Callable[[Node, Kernel, Tiling], KernelTime] = Node.kernel_time
     if fidelity == "cycle":
@@ -67,8 +70,9 @@ def pass_time(work: Pass, node: Node, level: str, fidelity: str = "analytic") ->
 
 
 @lru_cache(maxsize=512)
-def _compiled(work: Pass, node: Node, level: str) -> Program:
-    return compile_pass(work, node.chip, level, tile_rows=TILE_ROWS)
+def _compiled(work: Pass, units: ChipSizes, level: str) -> Program:
+    """Return the program, which no clock and no lanes change."""
+    return compile_pass(work, units, level, tile_rows=TILE_ROWS)
 
 
 def clear_compiled() -> None:
