@@ -150,6 +150,7 @@ def test_work_is_the_same_every_time_and_covers_the_ports(kernel: str, point: Po
                 name: len(items) for name, items in given.items()
             }
         for closed in case.closed:
+            assert type(closed.cycles) is int  # JSON knows no other
             assert closed.transfers <= len(given[closed.end])
 
 

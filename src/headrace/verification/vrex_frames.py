@@ -273,7 +273,7 @@ def timed(sizes: RetrievalEngineSizes, commands: Sequence[Command]) -> list[tupl
         clusters += len(one.rows) + sum(new for _, new, *_ in one.assignments)
         total = sorting + len(one.codes) + _BEGIN
         if one.walked is not None and one.chosen is not None:
-            total = sizes.cycles(sorting, one.walked, one.chosen, one.offloaded)
+            total = int(sizes.cycles(sorting, one.walked, one.chosen, one.offloaded))
         total += begins * sizes.kv_management.clusters
         cycles.append((total, one.scores is not None and not begins))
     return cycles
