@@ -18,6 +18,7 @@ from headrace.rtl.verilog import to_verilog
 from headrace.sim.expert_cache import LRU, serve
 
 CLEAR = None
+LIMIT = 20_000  # cycles
 PORTS = ("request", "copied", "finished", "command", "run")
 
 
@@ -98,11 +99,11 @@ def test_slots_copies_and_runs(seed):
     sizes = drawn_sizes(rng)
     requests = drawn_requests(rng, sizes, 60)
     streams = vectors(sizes, requests)
-    free = simulate_streams(ExpertCache(sizes), streams)
+    free = simulate_streams(ExpertCache(sizes), streams, LIMIT)
     assert free.results == streams.results
     late = {p: t + np.cumsum(rng.integers(0, 9, len(t))) for p, t in free.times.items()}
     delayed = vectors(sizes, requests, arrivals=late)
-    run = simulate_streams(ExpertCache(sizes), delayed)
+    run = simulate_streams(ExpertCache(sizes), delayed, LIMIT)
     assert run.results == streams.results
 
 
@@ -111,7 +112,7 @@ def test_misses_are_those_of_the_model(slots, exponent):
     trace = zipf_trace(100, 250, exponent, seed=slots)
     sizes = ExpertCacheSizes(slots=slots, experts=100)
     streams = vectors(sizes, [(expert, False) for expert in trace.tolist()])
-    run = simulate_streams(ExpertCache(sizes), streams)
+    run = simulate_streams(ExpertCache(sizes), streams, LIMIT)
     assert run.results == streams.results
     misses = serve(trace, slots, LRU).misses
     assert len(run.results["command"]) == misses
@@ -191,7 +192,7 @@ class Machine:
                     if sampled[2 * number] and sampled[2 * number + 1]:
                         self.moved(port, payloads.get(port, 0), cycle)
                 cycle += 1
-                assert cycle < 200_000
+                assert cycle < LIMIT
 
         simulator.add_testbench(bench)
         simulator.run()
@@ -235,7 +236,7 @@ def test_cycles_of_clears():
     """The request after so many clears is taken when the formula says."""
     sizes = ExpertCacheSizes(slots=2, experts=4)
     requests = [(1, False), *[(CLEAR, False)] * 3, (1, False), (1, True)]
-    run = simulate_streams(ExpertCache(sizes), vectors(sizes, requests))
+    run = simulate_streams(ExpertCache(sizes), vectors(sizes, requests), LIMIT)
     begin, *_, last = run.times["request"].tolist()
     assert len(run.results["command"]) == 2
     assert last - begin == sizes.cycles(hits=0, misses=2, clears=3)
