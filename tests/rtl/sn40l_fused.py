@@ -19,15 +19,18 @@ def short(add: int, multiply: int, lanes: int, stages: int) -> ComputeUnitSizes:
 
 
 GRIDS = {
-    "2x2": FusedPipelineSizes(unit=short(1, 2, 2, 2), depth=5, rows=8, columns=8, outputs=6),
+    "2x1, two chains": FusedPipelineSizes(
+        unit=short(1, 1, 2, 1), chains=2, depth=5, rows=8, columns=4, outputs=7
+    ),
+    "2x2": FusedPipelineSizes(unit=short(1, 2, 2, 2), depth=5, rows=8, columns=4, outputs=6),
+    "2x2, deep registers": FusedPipelineSizes(
+        unit=short(5, 4, 2, 2), depth=4, rows=12, columns=12, outputs=4
+    ),
+    "4x2": FusedPipelineSizes(unit=short(1, 2, 4, 2), depth=6, rows=8, columns=8, outputs=6),
     "2x3, two chains": FusedPipelineSizes(
         unit=short(2, 1, 2, 3), chains=2, depth=7, rows=12, columns=6, outputs=9
     ),
-    "4x4": FusedPipelineSizes(unit=short(3, 4, 4, 4), depth=16, rows=16, columns=16, outputs=16),
-    "4x2, two chains": FusedPipelineSizes(
-        unit=short(1, 1, 4, 2), chains=2, depth=9, rows=32, columns=24, outputs=10
-    ),
-    "8x4": FusedPipelineSizes(unit=short(1, 2, 8, 4), depth=12, rows=16, columns=32, outputs=8),
+    "4x4": FusedPipelineSizes(unit=short(1, 1, 4, 4), depth=8, rows=8, columns=8, outputs=8),
 }
 
 
@@ -36,9 +39,9 @@ def wide(bits: Any) -> Any:
     return (np.asarray(bits).astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def draw(rng: Any, shape: Any, wild: float) -> Any:
-    """Draw bfloat16 patterns near 1; a share `wild` of them anything, zeros and infinities too."""
-    tame = rng.integers(122, 132, shape) << 7 | rng.integers(0, 128, shape)
+def draw(rng: Any, shape: Any, wild: float, exponent: int = 0) -> Any:
+    """Draw bfloat16 patterns near 2^exponent; a share `wild` anything, zeros and infinities too."""
+    tame = rng.integers(122, 132, shape) + exponent << 7 | rng.integers(0, 128, shape)
     special = rng.choice([0, 1, 0x7F, 0x80, 0x7F7F, 0x7F80, 0x7FC0, 0x100], shape)
     other = np.where(rng.integers(2, size=shape), special, rng.integers(0, 0x7F80, shape))
     bits = np.where(rng.random(shape) < wild, other, tame)
@@ -83,10 +86,12 @@ class Batches:
         flat = np.pad(flat, (0, -flat.size % banks))
         self.add(f"{name}_packets", pack(flat.reshape(-1, banks).tolist(), 16))
 
-    def add_batch(self, rng: Any, tiles: int, wild: float) -> None:
+    def add_batch(self, rng: Any, tiles: int, wild: float, small: bool) -> None:
+        """Add random operands and tiles; products and sums of small ones are subnormal."""
         sizes = self.sizes
+        low = -70 if small else 0
         share = sizes.share
-        first = draw(rng, (sizes.rows, sizes.depth), wild / sizes.depth)
+        first = draw(rng, (sizes.rows, sizes.depth), wild / sizes.depth, low)
         factors = draw(rng, (sizes.rows, sizes.columns), wild / sizes.columns)
         second = draw(rng, (sizes.outputs, sizes.columns), wild / sizes.columns)
         self.add_words("second", "second", second.T)
@@ -95,7 +100,7 @@ class Batches:
             self.add_words(f"first_{chain}", "first", first[rows].T)
             self.add_words(f"factors_{chain}", "factors", factors[rows])
         for _ in range(tiles):
-            x = draw(rng, (sizes.depth, sizes.columns), wild / sizes.depth)
+            x = draw(rng, (sizes.depth, sizes.columns), wild / sizes.depth, low)
             self.add_words("inputs", "inputs", x)
             whole = gemm_mul_transpose_gemm(*map(wide, (x, first, factors, second)))
             self.add_results(whole.view(np.uint32) >> np.uint32(16))
@@ -114,10 +119,10 @@ class Batches:
 
 
 def made(sizes: FusedPipelineSizes, tiles: tuple[int, ...], seed: int, wild: float) -> Batches:
-    """Return random batches of so many tiles each."""
+    """Return random batches of so many tiles each, every second one of small numbers."""
     rng = np.random.default_rng(seed)
     batches = Batches(sizes, tiles)
     batches.add_programs()
-    for count in tiles:
-        batches.add_batch(rng, count, wild)
+    for number, count in enumerate(tiles):
+        batches.add_batch(rng, count, wild, number % 2 == 1)
     return batches

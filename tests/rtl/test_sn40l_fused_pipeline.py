@@ -23,11 +23,10 @@ _SPEC = importlib.util.spec_from_file_location(
 )
 _shared = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_shared)
-GRIDS, made, short = _shared.GRIDS, _shared.made, _shared.short
+GRIDS, made = _shared.GRIDS, _shared.made
 
-SMALL = GRIDS["2x2"]
-TINY = replace(SMALL, unit=short(1, 1, 2, 1), chains=2)
-VECTORS = 5_000
+SMALL, TINY = GRIDS["2x2"], GRIDS["2x1, two chains"]
+TILES = dict(zip(GRIDS, (80, 80, 10, 80, 20, 20), strict=True))  # 6,760 vectors
 
 
 def stalled(batches, seed):
@@ -56,9 +55,8 @@ def test_verilog_agrees_under_stalls():
 @pytest.mark.parametrize("grid", GRIDS)
 def test_bits_in_both_simulators(grid):
     """With the same stalls every transfer is in the same cycle in both."""
-    sizes = GRIDS[grid]
-    wanted = -(-VECTORS // len(GRIDS) // (sizes.result_beats * sizes.chains))
-    batches = made(sizes, (wanted // 2, wanted - wanted // 2, 1), 7, wild=0.1)
+    sizes, tiles = GRIDS[grid], TILES[grid]
+    batches = made(sizes, (tiles // 2, tiles - tiles // 2 - 1, 1), 7, wild=0.1)
     vectors = stalled(batches, 11)
     verilog = to_verilog(FusedPipeline(sizes), "fused_pipeline")
     done = [run_regression(verilog, "fused_pipeline", vectors, s, 3) for s in SIMULATORS]
