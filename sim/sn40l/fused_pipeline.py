@@ -5,13 +5,11 @@ The graph states in which cycle the RTL (`headrace.rtl.sn40l.fused_pipeline`) do
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from headrace.arch.sn40l.compute_program import ComputeProgram
 from headrace.arch.sn40l.fused_pipeline import FusedPipelineSizes, FusedPrograms
 from headrace.arch.sn40l.memory_program import MemoryProgram
 from headrace.arch.sn40l.memory_unit import READ_FILL, WRITE_FILL
-from headrace.sim.graph import IntArray, StreamGraph
+from headrace.sim.graph import IntArray, StreamGraph, pulse
 from headrace.sim.parts import Part, Port
 from headrace.sim.rates import firsts, lasts
 from headrace.sim.sn40l.compute_unit import add_compute_unit
@@ -42,8 +40,7 @@ def fused_pipeline_graph(
     tiles : int
         At least 1.
     arrivals : mapping of str to int array, optional
-        Earliest cycle of each transfer, by port: ``M_packets``, ``results_c``. Commands are there
-        in cycle 0.
+        Earliest cycle of each transfer, by port.
     fused : bool
         Without, every compute unit waits until the one before has done the whole batch, which
         is kept in memories large enough. There is no such RTL.
@@ -59,14 +56,7 @@ def fused_pipeline_graph(
     """
     graph = StreamGraph("fused_pipeline")
     (programs,) = sizes.programs([tiles])
-    loads = {
-        f"{name}{end}_packets": program.vectors * program.runs
-        for name, program in programs.write.items()
-        for end in ("", *(f"_{chain}" for chain in range(sizes.chains)))
-    }
-    given = {name: np.ones(count, np.int64) for name, count in loads.items()}
-    given |= {name: np.maximum(times, 1) for name, times in (arrivals or {}).items()}
-    part = Part(graph, arrivals=given)
+    part = Part(graph, arrivals=arrivals)
     casts = {name: _add_cast(part, name, programs) for name in ("inputs", "second")}
     for chain in range(sizes.chains):
         _add_chain(part, sizes, programs, f"_{chain}", casts, fused)
@@ -78,6 +68,8 @@ def _add_memory(part: Part, name: str, packets: Sequence[int], reads: Sequence[i
 
     No vector needs more than one round, so that nothing stalls between the packets and the banks.
     """
+    part.add_port(f"{name}_write", 1)
+    part.add_port(f"{name}_read", 1, latency=READ_FILL - _READ)
     part.add_port(f"{name}_packets", sum(packets), latency=_FILLED)
     part.add_node(f"{name}_banks", phases=sum(reads), latency=_READ)
     part.add_edge(
@@ -89,6 +81,8 @@ def _add_memory(part: Part, name: str, packets: Sequence[int], reads: Sequence[i
         free=lasts(reads),
         depth=_BUFFERS,
     )
+    part.add_edge(f"{name}_write", f"{name}_packets", consume=pulse(sum(packets), 0))
+    part.add_edge(f"{name}_read", f"{name}_banks", consume=pulse(sum(reads), 0))
 
 
 def _runs(program: MemoryProgram, whole: bool = False) -> list[int]:
@@ -143,7 +137,8 @@ def _add_unit(
     part: Part, sizes: FusedPipelineSizes, name: str, program: ComputeProgram, results: Port
 ) -> None:
     """Add a compute unit; its left stream is a port of its name."""
-    inner = part.inner(name, results=results)
+    part.add_port(f"{name}_commands", 1)
+    inner = part.inner(name, results=results, commands=part.ports[f"{name}_commands"])
     add_compute_unit(inner, sizes.unit, program)
     part.ports[name] = inner.ports["left"]
 

@@ -27,17 +27,11 @@ PUBLISHED = FusedPipelineSizes(unit=ComputeUnitSizes(), depth=96, rows=96, colum
 PACES = (1, 2, 4, 12)  # each transfer is delayed by fewer cycles more than the one before
 
 
-def data_ports(batches):
-    """Return all ports but those of programs and commands."""
-    return [port for port in (*batches.streams, *batches.results)
-            if port.endswith("_packets") or port in batches.results]  # fmt: skip
-
-
 def predicted(batches, arrivals=None):
-    """Return the cycles of all transfers of data."""
+    """Return the cycles of all transfers of all ports."""
     graph = fused_pipeline_graph(batches.sizes, batches.tiles[0], arrivals)
     starts = simulate(graph, iterations=1, starts=True).starts
-    return {port: starts[port].tolist() for port in data_ports(batches)}
+    return {port: starts[port].tolist() for port in (*batches.streams, *batches.results)}
 
 
 def stalled(batches, seed):
@@ -63,7 +57,7 @@ def test_every_transfer(seed):
     run = simulate_streams(FusedPipeline(TINY), batches.vectors(arrivals=arrivals), 10_000)
     assert run.results == batches.results
     times = predicted(batches, arrivals)
-    assert {port: run.times[port].tolist() for port in times} == times
+    assert {port: cycles.tolist() for port, cycles in run.times.items()} == times
 
 
 @pytest.mark.slow
@@ -78,7 +72,7 @@ def test_every_transfer_in_verilog(grid, tmp_path):
         done = run_regression(verilog, "fused_pipeline", vectors, "icarus", 0, tmp_path)
         assert done.passed, done.message
         times = predicted(batches, arrivals)
-        assert {port: done.times[port].tolist() for port in times} == times
+        assert {port: cycles.tolist() for port, cycles in done.times.items()} == times
         print(f"{grid}: {done.cycles} cycles, {'stalled' if arrivals else 'free'}")
 
 
