@@ -10,7 +10,8 @@ import pytest
 from headrace.arch.sn40l.compute_program import ComputeProgram, Reduction
 from headrace.arch.sn40l.compute_unit import ComputeUnitSizes
 from headrace.rtl.sn40l.compute_unit import ComputeUnit
-from headrace.rtl.streams import simulate_streams
+from headrace.rtl.streams import run_regression, simulate_streams
+from headrace.rtl.verilog import to_verilog
 from headrace.sim.cycle import simulate
 from headrace.sim.sn40l.compute_unit import compute_unit_graph
 
@@ -75,6 +76,22 @@ def test_every_transfer(seed, systolic):
 @pytest.mark.parametrize("systolic", [False, True])
 def test_every_transfer_of_many(seed, systolic):
     check(np.random.default_rng(seed), systolic, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+@pytest.mark.parametrize("systolic", [False, True])
+def test_every_transfer_in_verilog(simulator, systolic):
+    rng = np.random.default_rng(7)
+    sizes = draw_sizes(rng)
+    program = _shared.draw_program(rng, sizes, systolic)
+    feed = _shared.streams(sizes, [_shared.make(rng, sizes, program)])
+    arrivals = stalled(rng, predicted(sizes, program))
+    verilog = to_verilog(ComputeUnit(sizes), "compute_unit")
+    done = run_regression(verilog, "compute_unit", replace(feed, arrivals=arrivals), simulator)
+    assert done.passed, done.message
+    found = {name: done.times[name].tolist() for name in (*PORTS, "right")}
+    assert found == predicted(sizes, program, arrivals)
 
 
 def test_formulas_are_those_of_the_graph():
