@@ -3,20 +3,11 @@
 Section, table and figure numbers in this package refer to that paper.
 """
 
-from collections.abc import Mapping
-
 from headrace.arch.design import Design
-from headrace.arch.point import Point
-from headrace.arch.resources import Resources
+from headrace.arch.resources import no_fabric
 from headrace.arch.sn40l.axes import AXES, CONSTRAINTS
 
 __all__ = ["SN40L"]
-
-
-def _resources(point: Point) -> Mapping[str, Resources]:
-    """Return no FPGA resources: the SN40L is silicon."""
-    del point
-    return {}
 
 
 SN40L = Design(
@@ -24,7 +15,7 @@ SN40L = Design(
     summary="streaming dataflow over three memory tiers, composition of experts (ASIC)",
     axes=AXES,
     constraints=CONSTRAINTS,
-    resources=_resources,
+    resources=no_fabric,
     default_device="sn40l-node",
     default_network="llama-2-7b",
     faces={

@@ -4,8 +4,8 @@ Section, table and figure numbers in this package refer to that paper.
 """
 
 from headrace.arch.design import Design
+from headrace.arch.resources import no_fabric
 from headrace.arch.vrex.axes import AXES, CONSTRAINTS
-from headrace.arch.vrex.machine import resources
 
 __all__ = ["VREX"]
 
@@ -14,7 +14,7 @@ VREX = Design(
     summary="dynamic KV-cache retrieval for streaming video language models (ASIC)",
     axes=AXES,
     constraints=CONSTRAINTS,
-    resources=resources,
+    resources=no_fabric,
     default_device="vrex8",
     default_network="llama-3-8b",
     faces={

@@ -1,15 +1,13 @@
 """Sizes of V-Rex: peak, memories, area and power of the cores (arXiv 2512.12284, section 5)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.arch.calibration import constant
 from headrace.arch.point import Point
-from headrace.arch.resources import Resources
 from headrace.arch.vrex.hash_cluster import HashClusterSizes
 from headrace.arch.vrex.threshold import ThresholdSizes
 
-__all__ = ["MODULES", "CoreSizes", "core_sizes", "resources", "table_row_bytes"]
+__all__ = ["MODULES", "CoreSizes", "core_sizes", "table_row_bytes"]
 
 MODULES = ("dpe", "vpe", "lxe_memory", "hcu", "wtu", "kvmu")
 """Parts of a core in table III: matrix unit, vector unit, their memory; hash-cluster, threshold
@@ -125,9 +123,3 @@ def table_row_bytes(width: int, tokens: float) -> float:
         Mean key in bfloat16, hash code, number and count, 4 bytes for each token's index.
     """
     return 2 * width + 4 + 2 + 2 + 4 * tokens
-
-
-def resources(point: Point) -> Mapping[str, Resources]:
-    """Return no FPGA resources: V-Rex is silicon; its area is a metric of the simulation."""
-    del point
-    return {}

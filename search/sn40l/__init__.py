@@ -24,11 +24,16 @@ from headrace.models.experts import CompositionOfExperts
 from headrace.models.network import Network
 from headrace.search.evaluator import Batch, Budget
 from headrace.search.space import Space
-from headrace.sim.expert_cache import ExpertTimes
 from headrace.sim.sn40l.buffers import SectionBuffers
-from headrace.sim.sn40l.composition import POLICIES, TRACE_REQUESTS, Host, composition_metrics
+from headrace.sim.sn40l.composition import (
+    POLICIES,
+    TRACE_REQUESTS,
+    Host,
+    composition_metrics,
+    node_host,
+)
 from headrace.sim.sn40l.generation import TILE_ROWS, PassTime, pass_time
-from headrace.sim.sn40l.machine import METRICS
+from headrace.sim.sn40l.machine import METRICS, hbm_bytes, request_metrics
 from headrace.sim.sn40l.node import Node, chip_of, node_of
 from headrace.sim.sn40l.workload import Pass, Segment, segments_of
 from headrace.sim.workload import Workload
@@ -102,6 +107,7 @@ class Sn40lEvaluator:
         self._device, self._network, self._workload = device, network, workload
         self._space = Space(SN40L)
         self._weights = network.weight_bytes()
+        self._hbm_bytes = hbm_bytes(network, workload)
         self._needed: dict[bytes, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         self._units: dict[tuple[bool, bytes], int] = {}
         self._kernels: dict[tuple[str, bytes], _Compiled] = {}
@@ -138,7 +144,7 @@ class Sn40lEvaluator:
         experts, output = point.integer("experts"), self._workload.output_tokens
         whole = SN40L.point({**point, "macs": macs // _STAGES * _STAGES or _STAGES})
         node = node_of(whole, self._device)
-        hbm = self._hbm_bytes()
+        hbm = self._hbm_bytes
         if experts > 1:
             hbm = max(hbm, 2 * self._weights + self._answered_kv_bytes())
         parts = _most_parts(self._network, sockets)
@@ -153,12 +159,6 @@ class Sn40lEvaluator:
             (macs % _STAGES, 0),
             answer,
         ]
-
-    def _hbm_bytes(self) -> int:
-        """Return the bytes of weights and KV cache."""
-        load = self._workload
-        cached = max(load.context_tokens, load.prompt_tokens + load.output_tokens)
-        return self._weights + load.batch * cached * self._network.kv_bytes_per_token
 
     def _answered_kv_bytes(self) -> int:
         load = self._workload
@@ -198,25 +198,9 @@ class Sn40lEvaluator:
         """Return the metrics of a point that can run, those of its experts if `composed`."""
         point, load = self._space.decode(row), self._workload
         node = node_of(point, self._device)
-        first = self._time("prefill", row, node)
-        found = {
-            "ttft_s": first.seconds,
-            "request_s": first.seconds,
-            "prefill_launches": first.launches,
-            "prefill_flop_per_byte": first.intensity,
-            "hbm_share": self._hbm_bytes() / node.hbm_bytes,
-            "peak_tflops": node.sockets * node.chip.peak_flop_per_s / 1e12,
-            "sram_mib": node.sockets * node.chip.sram_bytes / 2**20,
-        }
-        if self._network.kv_bytes_per_token:
-            step = self._time("decode", row, node)
-            found |= {
-                "tpot_s": step.seconds,
-                "request_s": first.seconds + (load.output_tokens - 1) * step.seconds,
-                "decode_tok_per_s": load.batch / step.seconds,
-                "decode_launches": step.launches,
-                "decode_flop_per_byte": step.intensity,
-            }
+        stages = ("prefill", "decode") if self._network.kv_bytes_per_token else ("prefill",)
+        times = {stage: self._time(stage, row, node) for stage in stages}
+        found = request_metrics(node, times, load, self._hbm_bytes / node.hbm_bytes)
         if composed and point["experts"] != 1:
             found |= self._composition(point, row, node)
         return found
@@ -232,13 +216,8 @@ class Sn40lEvaluator:
         experts = CompositionOfExperts(
             expert=self._network, router=self._network, experts=point.integer("experts")
         )
-        host = Host(
-            name="SN40L node",
-            times=ExpertTimes(
-                router_s=router_s, copy_s=self._weights / node.copy_bytes_per_s, run_s=run_s
-            ),
-            fast_experts=experts.resident_experts(int(node.hbm_bytes), self._answered_kv_bytes()),
-            all_experts=int(node.ddr_bytes // self._weights),
+        host = node_host(
+            node, experts, router_s=router_s, run_s=run_s, kv_bytes=self._answered_kv_bytes()
         )
         policy, key = point.text("expert_cache"), row[_CACHE].tobytes()
         overlapped = point.text("copies") == "overlapped"

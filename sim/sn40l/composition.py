@@ -11,7 +11,15 @@ from headrace.sim.expert_cache import BELADY, EAGER, LFU, LRU, ExpertTimes, Repl
 from headrace.sim.sn40l.generation import generation_s
 from headrace.sim.sn40l.node import Node
 
-__all__ = ["POLICIES", "TRACE_REQUESTS", "Host", "composition_metrics", "dgx_host", "sn40l_host"]
+__all__ = [
+    "POLICIES",
+    "TRACE_REQUESTS",
+    "Host",
+    "composition_metrics",
+    "dgx_host",
+    "node_host",
+    "sn40l_host",
+]
 
 POLICIES = {
     "lru": LRU,
@@ -83,15 +91,42 @@ def sn40l_host(
         Tokens of a request; the router answers as many (inferred).
     """
     tokens = {"prompt": prompt, "output": output}
-    kv = composition.kv_bytes(batch, prompt + output)
+    return node_host(
+        node,
+        composition,
+        router_s=generation_s(composition.router, node, level, batch=batch, **tokens),
+        run_s=generation_s(composition.expert, node, level, **tokens),
+        kv_bytes=composition.kv_bytes(batch, prompt + output),
+    )
+
+
+def node_host(
+    node: Node,
+    composition: CompositionOfExperts,
+    *,
+    router_s: float,
+    run_s: float,
+    kv_bytes: int,
+) -> Host:
+    """Return an SN40L node whose runs are known; see `sn40l_host`.
+
+    Parameters
+    ----------
+    node : Node
+    composition : CompositionOfExperts
+    router_s, run_s : float
+        Of a batch, and of an expert for one prompt.
+    kv_bytes : int
+        KV cache beside the experts in HBM.
+    """
     return Host(
         name="SN40L node",
         times=ExpertTimes(
-            router_s=generation_s(composition.router, node, level, batch=batch, **tokens),
+            router_s=router_s,
             copy_s=composition.expert_bytes / node.copy_bytes_per_s,
-            run_s=generation_s(composition.expert, node, level, **tokens),
+            run_s=run_s,
         ),
-        fast_experts=composition.resident_experts(int(node.hbm_bytes), kv),
+        fast_experts=composition.resident_experts(int(node.hbm_bytes), kv_bytes),
         all_experts=int(node.ddr_bytes // composition.expert_bytes),
     )
 

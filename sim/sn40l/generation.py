@@ -42,6 +42,11 @@ class PassTime:
         busy = sum(calls * times.seconds for _, times, calls in self.kernels)
         return busy + self.launches * self.launch_s
 
+    @property
+    def intensity(self) -> float:
+        """Operations per byte over HBM."""
+        return self.program.intensity
+
 
 def pass_time(work: Pass, node: Node, level: str, fidelity: str = "analytic") -> PassTime:
     """Return the times of a pass at a fusion level.

@@ -1,10 +1,10 @@
 """The SN40L in time: a network's prefill and decode, and a composition of experts."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from headrace.arch.device import Device
 from headrace.arch.point import Point
-from headrace.arch.resources import Resources
 from headrace.errors import InputError
 from headrace.models.experts import CompositionOfExperts
 from headrace.models.network import Network
@@ -17,7 +17,7 @@ from headrace.sim.sn40l.node import Node, node_of
 from headrace.sim.sn40l.workload import Pass
 from headrace.sim.workload import Workload
 
-__all__ = ["METRICS", "simulate"]
+__all__ = ["METRICS", "RequestPass", "hbm_bytes", "request_metrics", "simulate"]
 
 METRICS = (
     "ttft_s",
@@ -86,20 +86,14 @@ def simulate(
     peak = node.sockets * node.chip.peak_flop_per_s
     return Simulation(
         point=point,
-        metrics=_metrics(node, times, workload, share)
+        metrics=request_metrics(node, times, workload, share)
         | _composition(point, node, network, workload),
-        resources=resources(point),
+        resources={},
         phases=phases,
         power={},
         roof=Roof(f"sn40l, {node.sockets} sockets", peak, node.sockets * node.hbm_bytes_per_s),
         clock_hz=clock_hz,
     )
-
-
-def resources(point: Point) -> Mapping[str, Resources]:
-    """Return no FPGA resources: the SN40L is silicon."""
-    del point
-    return {}
 
 
 def _pass(network: Network, node: Node, tokens: int, context: int, workload: Workload) -> Pass:
@@ -112,10 +106,15 @@ def _pass(network: Network, node: Node, tokens: int, context: int, workload: Wor
     )
 
 
+def hbm_bytes(network: Network, workload: Workload) -> int:
+    """Return the bytes of weights and KV cache of a request."""
+    cached = max(workload.context_tokens, workload.prompt_tokens + workload.output_tokens)
+    return network.weight_bytes() + workload.batch * cached * network.kv_bytes_per_token
+
+
 def _hbm_share(node: Node, network: Network, workload: Workload) -> float:
     """Return the share of HBM in use; refuse what is more than all of it."""
-    cached = max(workload.context_tokens, workload.prompt_tokens + workload.output_tokens)
-    needed = network.weight_bytes() + workload.batch * cached * network.kv_bytes_per_token
+    needed = hbm_bytes(network, workload)
     if needed > node.hbm_bytes:
         raise InputError(
             f"{network.name}: weights and KV cache take {needed / 2**30:.1f} GiB of "
@@ -150,9 +149,39 @@ def _composition(
     )
 
 
-def _metrics(
-    node: Node, times: Mapping[str, PassTime], workload: Workload, share: float
+class RequestPass(Protocol):
+    """What the metrics of a request need of a pass."""
+
+    @property
+    def seconds(self) -> float:
+        """All calls and launches."""
+        ...
+
+    @property
+    def launches(self) -> int:
+        """Kernel launches."""
+        ...
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte over HBM."""
+        ...
+
+
+def request_metrics(
+    node: Node, times: Mapping[str, RequestPass], workload: Workload, share: float
 ) -> dict[str, float]:
+    """Return the metrics of a request; those of a composition of experts are apart.
+
+    Parameters
+    ----------
+    node : Node
+    times : mapping of str to RequestPass
+        ``prefill`` and, with a KV cache, ``decode``.
+    workload : Workload
+    share : float
+        Of HBM in use.
+    """
     first = times["prefill"].seconds
     found = {"ttft_s": first, "request_s": first}
     if "decode" in times:
@@ -164,7 +193,7 @@ def _metrics(
         }
     for stage, each in times.items():
         found[f"{stage}_launches"] = float(each.launches)
-        found[f"{stage}_flop_per_byte"] = each.program.intensity
+        found[f"{stage}_flop_per_byte"] = each.intensity
     found |= {
         "hbm_share": share,
         "peak_tflops": node.sockets * node.chip.peak_flop_per_s / 1e12,

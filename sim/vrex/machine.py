@@ -6,7 +6,7 @@ from functools import cached_property
 
 from headrace.arch.device import Device
 from headrace.arch.point import Point
-from headrace.arch.vrex.machine import CoreSizes, core_sizes, resources
+from headrace.arch.vrex.machine import CoreSizes, core_sizes
 from headrace.errors import InputError
 from headrace.models.kv_policies import StepTrace
 from headrace.models.network import Network
@@ -179,7 +179,7 @@ class _Run:
         return Simulation(
             point=self.point,
             metrics=self.metrics(),
-            resources=resources(self.point),
+            resources={},
             phases={s: _phases(totals, clock_hz, tier) for s, totals in self.stages.items()},
             power=self.power,
             roof=Roof(f"vrex on {self.device.name}", self.peak_flop_per_s, tier_rate),
