@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from headrace.errors import InputError
 from headrace.models.network import Network, load_network
@@ -28,6 +29,12 @@ class Pass:
     stage: str
     tokens: int
     cached: int
+
+
+@cache
+def _siglip() -> Network:
+    """Return the default tower, built once: a search makes a dialogue for every point."""
+    return load_network("siglip-large-384")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ class VideoDialogue:
     """
 
     network: Network = field(default_factory=lambda: load_network("llama-3-8b"))
-    vision: Network = field(default_factory=lambda: load_network("siglip-large-384"))
+    vision: Network = field(default_factory=_siglip)
     history: int = 0
     frames: int = 26
     frame_tokens: int = 10
