@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from headrace.arch.sn40l.memory_unit import MemoryUnitSizes
 from headrace.rtl.sn40l.bank_rounds import BankRounds
-from headrace.rtl.sn40l.memory_writer import end_token, packet_layout
+from headrace.rtl.sn40l.memory_writer import end_token, follow_program, packet_layout
 from headrace.rtl.sn40l.vector_places import VectorPlaces
 from headrace.rtl.sn40l.vector_walk import VectorWalk, program_layout, walk_layout
 
@@ -67,18 +67,13 @@ class MemoryReader(wiring.Component):
         wiring.connect(m, wiring.flipped(self.command), walk.command)
         wiring.connect(m, places.places, rounds.places)
         free = self._collect(m, rounds)
-        ended, finished = end_token(m, self.drained, rounds, free)
+        ends = end_token(m, self.drained, rounds, free)
+        follow_program(m, self, walk, places, rounds, ends)
         number, step = Signal(sizes.sequence_bits), walk.vectors.payload
         m.d.comb += [
             places.vectors.valid.eq(walk.vectors.valid),
             walk.vectors.ready.eq(places.vectors.ready),
             places.vectors.payload.carried.eq(number),
-            places.program.eq(walk.program),
-            walk.buffer.eq(self.buffer),
-            self.begins.eq(walk.begins),
-            self.ended.eq(ended & walk.program.buffered),
-            walk.finished.eq(finished),
-            self.rows.eq(rounds.rows),
         ]
         m.d.comb += [
             getattr(places.vectors.payload, name).eq(getattr(step, name))

@@ -12,7 +12,7 @@ from headrace.rtl.sn40l.stream_register import StreamRegister
 from headrace.rtl.sn40l.vector_places import VectorPlaces
 from headrace.rtl.sn40l.vector_walk import VectorWalk, program_layout, walk_layout
 
-__all__ = ["MemoryWriter", "end_token", "packet_layout"]
+__all__ = ["MemoryWriter", "end_token", "follow_program", "packet_layout"]
 
 
 def packet_layout(sizes: MemoryUnitSizes) -> data.StructLayout:
@@ -49,6 +49,31 @@ def end_token(m: Module, token: Any, rounds: BankRounds, go: Any) -> tuple[Any, 
     with m.If(ended):
         m.d.sync += [token.valid.eq(1), token.payload.eq(item.last)]
     return ended, ended & item.last
+
+
+def follow_program(
+    m: Module, half: Any, walk: VectorWalk, places: VectorPlaces, rounds: BankRounds, ends: Any
+) -> None:
+    """Join a half's buffers and rows to the walk through its program.
+
+    Parameters
+    ----------
+    m : Module
+    half : MemoryReader or MemoryWriter
+    walk, places, rounds : VectorWalk, VectorPlaces, BankRounds
+        Its stages.
+    ends : tuple of Value
+        What `end_token` returned.
+    """
+    ended, finished = ends
+    m.d.comb += [
+        places.program.eq(walk.program),
+        walk.buffer.eq(half.buffer),
+        half.begins.eq(walk.begins),
+        half.ended.eq(ended & walk.program.buffered),
+        walk.finished.eq(finished),
+        half.rows.eq(rounds.rows),
+    ]
 
 
 class MemoryWriter(wiring.Component):
@@ -100,16 +125,9 @@ class MemoryWriter(wiring.Component):
         wiring.connect(m, wiring.flipped(self.command), walk.command)
         wiring.connect(m, places.places, rounds.places)
         self._address(m, walk, places)
-        ended, finished = end_token(m, self.written, rounds, 1)
+        ends = end_token(m, self.written, rounds, 1)
+        follow_program(m, self, walk, places, rounds, ends)
         words = data.View(self.words.shape(), rounds.places.payload.carried)
-        m.d.comb += [
-            places.program.eq(walk.program),
-            walk.buffer.eq(self.buffer),
-            self.begins.eq(walk.begins),
-            self.ended.eq(ended & walk.program.buffered),
-            walk.finished.eq(finished),
-            self.rows.eq(rounds.rows),
-        ]
         for bank, pick in enumerate(rounds.picks):
             m.d.comb += [
                 self.enables[bank].eq(rounds.go & pick.any()),
